@@ -13,7 +13,9 @@ pub enum Damage {
     Magic,
     #[error("the node's checksum is {stored:#010x} but its bytes have {computed:#010x}")]
     Checksum { stored: u32, computed: u32 },
-    #[error("the block holds another state of the node: its parent knows checksum {expected:#010x}, it has {found:#010x}")]
+    #[error(
+        "the block holds another state of the node: its parent knows checksum {expected:#010x}, it has {found:#010x}"
+    )]
     Stale { expected: u32, found: u32 },
     #[error("the node has format {0}, which this version cannot read")]
     Format(u8),

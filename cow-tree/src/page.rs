@@ -59,7 +59,8 @@ pub const LEVEL_MAX: u8 = 63;
 const _: () = assert!(LOW_AT + 8 == HEADER_BYTES);
 const _: () = assert!(EXTENTS_MAX == 168 && INNER_ENTRIES_MAX == 144 && RECORDS_MAX == 336);
 const _: () = assert!(EXTENTS_MAX <= RECORDS_MAX, "the leaf limit of a tree starts at the larger one");
-const _: () = assert!(3 * (RECORD_SLOT_BYTES + RECORD_BYTES_MAX) <= BODY_BYTES, "a leaf splits into two that fit");
+const _: () =
+    assert!(3 * (RECORD_SLOT_BYTES + RECORD_BYTES_MAX) <= BODY_BYTES, "a leaf splits into two that fit");
 
 /// What a page says about itself, once believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
