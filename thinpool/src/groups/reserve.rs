@@ -1,0 +1,165 @@
+//! Which group a request's blocks come from: placement across groups, and the rule that keeps room for metadata.
+//!
+//! Data goes, in this order: where the hint says; into the hint's window; into a wholly free window of a loaded group, of
+//! a group worth loading, or of a new group as long as data is not spread too thin; into any free block. A hint into a
+//! group that is not loaded asks for it to be loaded: otherwise every window would be torn in two by a restart.
+
+use super::search::Wanted;
+use super::shelves::Shelf;
+use super::{GroupKind, Groups, NoRun, Placement, Run, index_at, number_of, run_at};
+use cow_tree::units::{self, BlockAddress, BlockCount};
+use std::ops::Range;
+
+/// A new group is opened for the sake of a free window while data takes at least one block in this many ...
+const SPREAD_PART: u64 = 4;
+
+/// ... or while no more than this many groups' worth of blocks is free in data groups.
+const SPREAD_GROUPS: u64 = 4;
+
+impl Groups {
+    /// Takes up to `wanted` free blocks, at least one, for a request in flight.
+    pub(crate) fn reserve(
+        &mut self,
+        kind: GroupKind,
+        wanted: BlockCount,
+        placement: Placement,
+    ) -> Result<Run, NoRun> {
+        assert!(wanted.0 > 0, "a request reserves at least one block");
+        let wanted = Wanted(usize::try_from(wanted.0).unwrap_or(usize::MAX));
+        if let Some((number, at)) = placement.hint.and_then(|hint| self.place_of(kind, hint)) {
+            if let Some(run) = self.reserve_near(number, at, wanted) {
+                return Ok(run);
+            }
+            if self.shelves.is_on(Shelf::Asleep(kind), number) {
+                return Err(NoRun::NeedsLoad(index_at(number)));
+            }
+            self.set_cursor(kind, number);
+        }
+        if kind == GroupKind::Data {
+            if let Some(run) = self.reserve_new_window(wanted, placement.offset_in_window) {
+                return Ok(run);
+            }
+            if let Some(number) = self.next(Shelf::Promising(kind), kind) {
+                return Err(NoRun::NeedsLoad(index_at(number)));
+            }
+            if let Some(number) = self.new_group(kind).filter(|_| self.may_spread()) {
+                return Err(NoRun::NeedsAllocation(index_at(number)));
+            }
+        }
+        match self.next(Shelf::Room(kind), kind) {
+            Some(number) => Ok(self.reserve_anywhere(number, wanted)),
+            None => Err(self.next_step(kind)),
+        }
+    }
+
+    /// What must happen before a group of the kind can have room.
+    pub(super) fn next_step(&self, kind: GroupKind) -> NoRun {
+        if let Some(number) = self.next(Shelf::Asleep(kind), kind) {
+            return NoRun::NeedsLoad(index_at(number));
+        }
+        match self.new_group(kind) {
+            Some(number) => NoRun::NeedsAllocation(index_at(number)),
+            None => NoRun::Full { quarantined: self.counts.of(kind).quarantined },
+        }
+    }
+
+    /// A group that may become one of the kind: an unused one, else an idle one of the other kind.
+    pub(super) fn new_group(&self, kind: GroupKind) -> Option<usize> {
+        let other = match kind {
+            GroupKind::Data => GroupKind::Metadata,
+            GroupKind::Metadata => GroupKind::Data,
+        };
+        let unused = self.shelves.next(Shelf::Unused, 0);
+        let candidate = unused.or_else(|| self.shelves.next(Shelf::Idle(other), 0))?;
+        (kind == GroupKind::Metadata || self.may_take(candidate)).then_some(candidate)
+    }
+
+    /// G7. Whether what is left for metadata without the group is enough.
+    pub(super) fn may_take(&self, number: usize) -> bool {
+        let group = &self.groups[number];
+        if !group.is_offered() {
+            return false;
+        }
+        let left = self.metadata_room().0 - u64::from(group.free());
+        left >= self.metadata_required.0.max(1)
+    }
+
+    /// Blocks that metadata has or can still get without data giving anything up.
+    pub(crate) fn metadata_room(&self) -> BlockCount {
+        self.counts.metadata.free() + self.counts.unused
+    }
+
+    /// Blocks that data has or can still get within G7, in whole groups.
+    pub(crate) fn data_room(&self) -> BlockCount {
+        let capacity = units::length_of(self.longest_group());
+        let spare = self.metadata_room().0.saturating_sub(self.metadata_required.0.max(1));
+        let groups = spare.checked_div(capacity).unwrap_or(0);
+        self.counts.data.free() + BlockCount(self.counts.unused.0.min(groups * capacity))
+    }
+
+    fn longest_group(&self) -> usize {
+        self.groups.first().map_or(0, |group| units::index_of(group.capacity()))
+    }
+
+    fn may_spread(&self) -> bool {
+        let data = self.counts.data;
+        let floor = units::length_of(self.longest_group()) * SPREAD_GROUPS;
+        data.free().0 < data.taken().0 * (SPREAD_PART - 1) + floor
+    }
+
+    /// The place of an address in a group of the kind.
+    fn place_of(&self, kind: GroupKind, address: BlockAddress) -> Option<(usize, usize)> {
+        let index = self.geometry.group_of(address)?;
+        let number = number_of(index);
+        let group = self.groups.get(number)?;
+        let at = usize::try_from(address.0.checked_sub(self.geometry.first_block(index).0)?).ok()?;
+        (group.kind() == Some(kind) && at < group.length()).then_some((number, at))
+    }
+
+    fn reserve_near(&mut self, number: usize, at: usize, wanted: Wanted) -> Option<Run> {
+        let range = self.change(number, |group| {
+            group.reserve(|books| books.find_at(at, wanted).or_else(|| books.find_beside(at, wanted)))
+        });
+        range.map(|range| self.run_in(number, range))
+    }
+
+    fn reserve_new_window(&mut self, wanted: Wanted, offset: u32) -> Option<Run> {
+        let number = self.next(Shelf::Windows(GroupKind::Data), GroupKind::Data)?;
+        self.set_cursor(GroupKind::Data, number);
+        let offset = units::index_of(offset);
+        let find = |group: &mut super::Group| group.reserve(|books| books.find_in_new_window(offset, wanted));
+        let range = self.change(number, find).expect("a group on the shelf has a free window");
+        Some(self.run_in(number, range))
+    }
+
+    pub(super) fn reserve_anywhere(&mut self, number: usize, wanted: Wanted) -> Run {
+        let kind = self.groups[number].kind().expect("a group with room has a kind");
+        self.set_cursor(kind, number);
+        let find = |group: &mut super::Group| group.reserve(|books| books.find_anywhere(wanted));
+        let range = self.change(number, find).expect("a group on the shelf has a free block");
+        self.run_in(number, range)
+    }
+
+    fn run_in(&self, number: usize, range: Range<usize>) -> Run {
+        run_at(self.geometry.first_block(index_at(number)), range)
+    }
+
+    /// The next group on the shelf, beginning with the one the kind was last allocated from.
+    fn next(&self, shelf: Shelf, kind: GroupKind) -> Option<usize> {
+        self.shelves.next(shelf, self.cursor(kind))
+    }
+
+    pub(super) fn cursor(&self, kind: GroupKind) -> usize {
+        match kind {
+            GroupKind::Data => self.data_cursor,
+            GroupKind::Metadata => self.metadata_cursor,
+        }
+    }
+
+    pub(super) fn set_cursor(&mut self, kind: GroupKind, number: usize) {
+        match kind {
+            GroupKind::Data => self.data_cursor = number,
+            GroupKind::Metadata => self.metadata_cursor = number,
+        }
+    }
+}
