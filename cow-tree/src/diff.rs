@@ -2,7 +2,7 @@
 
 use crate::descend::{Held, NO_BOUND};
 use crate::extent_leaf::ExtentLeaf;
-use crate::node::{Body, Link};
+use crate::node::{Body, Link, Node};
 use crate::pointer::{Mapping, Missing};
 use crate::tree::{Nodes, Tree};
 use crate::units::LogicalBlock;
@@ -58,6 +58,9 @@ impl Tree<ExtentLeaf> {
     }
 }
 
+/// A leaf of one tree, if that tree has any.
+type Found = Option<Arc<Node<ExtentLeaf>>>;
+
 /// One tree's way down to a key: where it stands, and what lies behind.
 #[derive(Debug, Clone)]
 struct Side {
@@ -70,10 +73,7 @@ impl Side {
         self.link.as_ref().map(Link::level)
     }
 
-    fn node(
-        &self,
-        nodes: &(impl Nodes<ExtentLeaf> + ?Sized),
-    ) -> Result<Option<Arc<crate::Node<ExtentLeaf>>>, Missing> {
+    fn node(&self, nodes: &(impl Nodes<ExtentLeaf> + ?Sized)) -> Result<Found, Missing> {
         match &self.link {
             None => Ok(None),
             Some(Link::Memory(node)) => Ok(Some(node.clone())),
@@ -95,7 +95,7 @@ impl Side {
 
 /// The two leaves at a key, or nothing to compare because both trees share a node above it.
 struct Pair {
-    leaves: Option<(Option<Arc<crate::Node<ExtentLeaf>>>, Option<Arc<crate::Node<ExtentLeaf>>>)>,
+    leaves: Option<(Found, Found)>,
     bounds: (u64, u64),
     visits: usize,
 }

@@ -92,7 +92,6 @@ impl BlockAddress {
 
     /// Index of the device.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to eight bits")]
     pub const fn device(self) -> u8 {
         ((self.0 >> BLOCK_IN_DEVICE_BITS) & 0xff) as u8
     }
