@@ -215,8 +215,8 @@ impl Groups {
     }
 
     /// The pool became longer: the last group may have, and there may be more of them.
-    pub(crate) fn grow(&mut self, geometry: Geometry) {
-        self.geometry = geometry;
+    pub(crate) fn grow(&mut self, geometry: &Geometry) {
+        self.geometry = *geometry;
         if let Some(last) = self.groups.len().checked_sub(1) {
             let length = self.length_of(last);
             self.change(last, |group| group.grow(length));

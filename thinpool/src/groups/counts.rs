@@ -100,6 +100,11 @@ impl Counts {
         BlockCount(self.data.allocated.0 + self.metadata.allocated.0)
     }
 
+    /// Whether no freed block waits for its quarantine to end.
+    pub(crate) fn quarantined_is_zero(&self) -> bool {
+        self.data.quarantined.0 + self.metadata.quarantined.0 == 0
+    }
+
     pub(super) fn add(&mut self, share: Share) {
         match share.kind {
             Some(GroupKind::Data) => self.data.add(share.capacity, share.taken),

@@ -125,6 +125,7 @@ fn counts_follow_a_block_through_its_life() {
     assert_eq!(groups.counts().data.allocated, BlockCount(5));
     groups.free(run);
     assert_eq!(groups.counts().data.quarantined, BlockCount(5));
+    assert!(!groups.counts().quarantined_is_zero());
     assert_eq!(groups.counts().free(), BlockCount(115));
     groups.release(run);
     let again = take(&mut groups, GroupKind::Data, 5);
@@ -211,7 +212,7 @@ fn growing_lengthens_the_last_group_and_adds_groups() {
     disk.checkpoint(&mut groups);
     let grown = GroupSettings { geometry: geometry(100, 32), ..settings };
     for mut groups in [disk.open(&settings), groups] {
-        groups.grow(grown.geometry);
+        groups.grow(&grown.geometry);
         assert_eq!(groups.counts().total(), BlockCount(30 + 30 + 30 + 2));
         assert_eq!(groups.counts().data.free(), BlockCount(29));
         for distance in 1..30 {

@@ -74,6 +74,9 @@ fn a_page_that_is_not_the_one_expected_is_refused_by_name() {
         page[64 + LENGTH / 8] = 1;
     };
     assert_eq!(verdict(past_the_end), Err(PageError::Bounds));
+    let (page, entry) = forged(|_| ());
+    let miscounted = GroupEntry { allocated: 11, ..entry };
+    assert_eq!(decode(&page, &IDENTITY, &miscounted, LENGTH), Err(PageError::Count), "the entry's count");
     assert_eq!(decode(&[0; 100], &IDENTITY, &forged(|_| ()).1, LENGTH), Err(PageError::Length(100)));
 }
 

@@ -67,16 +67,19 @@ fn freed_blocks_of_an_unread_group_are_handed_out_after_loading() {
 }
 
 #[test]
-fn a_hint_into_an_unread_group_asks_for_it() {
-    let (_, mut groups, runs) = reopened();
-    let freed = first_of(&groups, &runs, 2);
-    groups.free(freed);
-    groups.release(freed);
-    let placement = Placement { hint: Some(freed.address), offset_in_window: 0 };
-    assert_eq!(
-        groups.reserve(GroupKind::Data, BlockCount(1), placement),
-        Err(NoRun::NeedsLoad(GroupIndex(2)))
-    );
+fn a_hint_into_an_unread_group_asks_for_it_although_a_loaded_one_has_room() {
+    let (disk, mut groups, runs) = reopened();
+    let [loaded, unread] = [0, 2].map(|group| first_of(&groups, &runs, group));
+    for run in [loaded, unread] {
+        groups.free(run);
+        groups.release(run);
+    }
+    disk.load(&mut groups, GroupIndex(0));
+    let placement = Placement { hint: Some(unread.address), offset_in_window: 0 };
+    let stop = groups.reserve(GroupKind::Data, BlockCount(1), placement);
+    assert_eq!(stop, Err(NoRun::NeedsLoad(GroupIndex(2))));
+    assert_eq!(groups.reserve(GroupKind::Data, BlockCount(1), Placement::default()), Ok(loaded));
+    assert_eq!(disk.reserve(&mut groups, GroupKind::Data, 1, placement), Ok(unread));
 }
 
 #[test]

@@ -73,6 +73,19 @@ fn data_that_was_allowed_a_group_may_have_lost_it_before_the_file_had_space() {
 }
 
 #[test]
+fn a_group_keeps_its_kind_while_anything_of_it_is_taken() {
+    let mut groups = open(0);
+    let run = take(&mut groups, GroupKind::Data, 1);
+    assert!(!groups.activate(GroupIndex(0), GroupKind::Metadata), "reserved");
+    groups.commit(run);
+    assert!(!groups.activate(GroupIndex(0), GroupKind::Metadata), "allocated");
+    groups.free(run);
+    assert!(!groups.activate(GroupIndex(0), GroupKind::Metadata), "quarantined");
+    groups.release(run);
+    assert!(groups.activate(GroupIndex(0), GroupKind::Metadata));
+}
+
+#[test]
 fn metadata_takes_back_a_group_of_which_all_data_was_freed() {
     let mut groups = open(0);
     fill_with_data(&mut groups);

@@ -128,7 +128,7 @@ impl World {
             Action::Grow { blocks } => {
                 self.blocks = BLOCKS_MAX.min(self.blocks + blocks);
                 self.settings.geometry = geometry(self.blocks, GROUP_BLOCKS);
-                self.groups.grow(self.settings.geometry);
+                self.groups.grow(&self.settings.geometry);
             }
             Action::Require { blocks } => {
                 self.settings.metadata_required = BlockCount(blocks);
