@@ -42,7 +42,10 @@ impl Tree<ExtentLeaf> {
         assert!(mapping.address.can_hold(u64::from(mapping.length)), "mapped blocks lie on a device");
         let range = mapping.start.0..mapping.end().0;
         let change = Change { range, writer, merging: Merging::Allowed };
-        self.change(nodes, &change, Some(mapping), dropped)
+        let before = dropped.len();
+        self.change(nodes, &change, Some(mapping), dropped)?;
+        keep_used(&mapping, before, dropped);
+        Ok(())
     }
 
     /// Unmaps `range`; what goes is reported as for [`insert`](Self::insert). A range that maps nothing changes
@@ -63,4 +66,20 @@ impl Tree<ExtentLeaf> {
         }
         self.change(nodes, &Change { range, writer, merging: Merging::Allowed }, None, dropped)
     }
+}
+
+/// Takes back what was reported from `before` on although `new` maps it to the same blocks.
+fn keep_used(new: &Mapping, before: usize, dropped: &mut Vec<Dropped>) {
+    let is_used = |item: &Dropped| match item {
+        Dropped::Data(piece) => new.address_of(piece.start) == piece.address,
+        Dropped::Node(_) => false,
+    };
+    let mut end = before;
+    for index in before..dropped.len() {
+        if !is_used(&dropped[index]) {
+            dropped.swap(end, index);
+            end += 1;
+        }
+    }
+    dropped.truncate(end);
 }

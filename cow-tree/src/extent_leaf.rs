@@ -99,11 +99,6 @@ impl From<&Mapping> for Extent {
     }
 }
 
-/// Whether `new` maps the blocks of `piece` where `piece` did, so that they stay in use.
-fn is_kept(new: &Mapping, piece: &Mapping) -> bool {
-    new.start <= piece.start && piece.start < new.end() && new.address_of(piece.start) == piece.address
-}
-
 /// Adds `next` behind the mappings collected so far, joining it to the last one where it continues it.
 fn push_joined(new: &mut Pieces, next: Mapping) {
     if let Some(last) = new.last_mut()
@@ -177,8 +172,7 @@ impl Leaf for ExtentLeaf {
         let (mut before, mut after) = (None, None);
         for index in over.clone() {
             let old = self.mapping(index);
-            let gone = old.within(from, to).filter(|piece| !item.is_some_and(|item| is_kept(&item, piece)));
-            dropped.extend(gone.map(Dropped::Data));
+            dropped.extend(old.within(from, to).map(Dropped::Data));
             before = before.or(old.within(LogicalBlock(0), from));
             after = old.within(to, old.end()).or(after);
         }

@@ -540,6 +540,44 @@ fn run(limits: Limits, ops: &[Op]) {
     world.delete_everything();
 }
 
+/// A base of many extents under clones that each keep a part of it, thinned when its name is gone.
+fn thin(limits: Limits, clones: &[Vec<(u64, u64)>], evict: bool, freeze: bool) {
+    let mut world = World::new(limits);
+    (0..KEYS).step_by(2).for_each(|start| world.apply(&Op::Write { pick: 0, start, length: 2 }));
+    if freeze {
+        world.homes();
+        world.write_frozen();
+    }
+    world.follow(1);
+    for changes in clones {
+        world.follow(1);
+        let id = world.next_layer - 1;
+        for (start, length) in changes {
+            world.change(id, *start..start + length, None);
+            let expected = &mut world.layers.get_mut(&id).expect("just made").expected;
+            (*start..start + length).for_each(|key| drop(expected.remove(&key)));
+        }
+    }
+    // The follower of the base keeps nothing, so that the clones decide.
+    world.change(2, 0..KEYS + 2, None);
+    world.layers.get_mut(&2).expect("made first").expected.clear();
+    world.layers.get_mut(&1).expect("the base").named = false;
+    if evict {
+        world.disk.evict_all();
+    }
+    world.check();
+    world.apply(&Op::Thin { pick: 0 });
+    world.check();
+    let base = map_of(&world.disk, &world.layers[&1].tree);
+    let kept: BTreeSet<u64> =
+        world.layers.values().skip(1).flat_map(|layer| layer.expected.keys().copied()).collect();
+    assert!(base.keys().copied().collect::<BTreeSet<_>>().is_superset(&kept));
+    world.homes();
+    world.write_frozen();
+    world.check();
+    world.delete_everything();
+}
+
 proptest! {
     #![proptest_config(Config { cases: 400, ..Config::default() })]
 
@@ -558,5 +596,15 @@ proptest! {
         ops in prop::collection::vec(op(), 1..120),
     ) {
         run(Limits::new(leaf, inner), &ops);
+    }
+
+    #[test]
+    fn a_thinned_layer_keeps_what_its_dependents_reach(
+        fan_out in 2usize..9,
+        clones in prop::collection::vec(prop::collection::vec((0..KEYS, 1u64..24), 0..6), 1..4),
+        evict in any::<bool>(),
+        freeze in any::<bool>(),
+    ) {
+        thin(Limits::small(fan_out), &clones, evict, freeze);
     }
 }

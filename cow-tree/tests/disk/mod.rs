@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 pub(crate) const POOL: PoolId = PoolId([7; 16]);
 
+type Resident<L> = HashMap<BlockAddress, (u32, Arc<Node<L>>)>;
+
 #[derive(Debug)]
 pub(crate) struct Disk<L> {
     pub(crate) pages: RefCell<HashMap<BlockAddress, Box<[u8; 4096]>>>,
-    cache: RefCell<HashMap<BlockAddress, (u32, Arc<Node<L>>)>>,
+    cache: RefCell<Resident<L>>,
     pub(crate) generation: Cell<u64>,
     pub(crate) reads: Cell<usize>,
 }
