@@ -1,0 +1,53 @@
+//! The engine's errors in the operator's terms: an exit code, a reason, and the next command.
+
+use crate::failure::{Code, Failure, sentence};
+use blockstore::DeviceError;
+use thinpool::{Error, RequestError};
+
+/// `what` says what did not happen.
+pub(crate) fn engine(what: impl Into<String>, error: &Error) -> Failure {
+    let (code, next) = advice(error);
+    Failure::new(code, what, sentence(error), next)
+}
+
+fn advice(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::NotFound(_) => (Code::NotFound, "offshoot ls"),
+        Error::Exists(_) => (Code::Conflict, "offshoot ls, then another name"),
+        Error::Busy { .. } => (Code::Conflict, "offshoot ls, then end what uses it and try again"),
+        Error::Invalid(_) => (Code::Usage, "offshoot help"),
+        Error::OutOfSpace => (Code::Capacity, "offshoot df, then offshoot pool grow or offshoot rm"),
+        Error::TailFull | Error::DrainTimeout => (Code::Conflict, "the same command again"),
+        Error::Closing => (Code::Unreachable, "the same command again"),
+        Error::ReadOnly | Error::Poisoned => (Code::Failed, "offshoot pool status"),
+        Error::TailGone => {
+            (Code::NeedsConfirmation, "offshoot pool check --accept-lost-writes, which gives those writes up")
+        }
+        Error::Damage(_) => (Code::Failed, "offshoot pool check, and keep a copy of the pool"),
+        Error::Device(error) => device_advice(error),
+        _ => (Code::Failed, "offshoot pool check"),
+    }
+}
+
+fn device_advice(error: &DeviceError) -> (Code, &'static str) {
+    match error {
+        DeviceError::Locked { .. } => (Code::Conflict, "wait for that process, or end it"),
+        _ => (Code::Failed, "ls -l and df on the pool's path"),
+    }
+}
+
+/// The same for errors of the file or block device below a pool.
+pub(crate) fn device(what: impl Into<String>, error: &DeviceError) -> Failure {
+    let (code, next) = device_advice(error);
+    Failure::new(code, what, sentence(error), next)
+}
+
+/// The same for a read or write of a volume.
+pub(crate) fn request(what: impl Into<String>, error: RequestError) -> Failure {
+    match error {
+        RequestError::OutOfSpace => {
+            Failure::new(Code::Capacity, what, sentence(&error), "offshoot df, then offshoot pool grow")
+        }
+        _ => Failure::new(Code::Failed, what, sentence(&error), "offshoot pool status"),
+    }
+}

@@ -1,0 +1,87 @@
+//! Carries out what a command asks, on an open pool. The daemon and a command that opens the pool itself both use
+//! this, so both do the same and say the same.
+
+use crate::explain;
+use crate::failure::{Code, Failure};
+use crate::import;
+use crate::wire::{Answer, Ask, EntryView, StatusView};
+use thinpool::{Command, Name, Outcome, Pool};
+
+/// Hears of the progress of a long request and may end it.
+pub(crate) trait Watcher {
+    /// Bytes done of bytes in total. False cancels.
+    fn progress(&mut self, done: u64, total: u64) -> bool;
+}
+
+pub(crate) fn handle(pool: &Pool, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+    match ask {
+        Ask::Entries => Ok(Answer::Entries { items: pool.entries().iter().map(EntryView::from).collect() }),
+        Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
+        Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
+        other => {
+            let what = describe(&other);
+            let command = lower(other, &what)?;
+            match pool.run(command).map_err(|error| explain::engine(what, &error))? {
+                Outcome::Checked(report) => Ok(Answer::Checked(report.into())),
+                Outcome::Done => Ok(Answer::Done),
+            }
+        }
+    }
+}
+
+/// What the failure of a request means, for its first line.
+fn describe(ask: &Ask) -> String {
+    match ask {
+        Ask::Entries | Ask::Status => "the pool was not read".to_owned(),
+        Ask::CreateVolume { name, .. } => format!("volume {name} was not created"),
+        Ask::Clone { source, names, .. } => match names.as_slice() {
+            [name] => format!("{name} was not cloned from {source}"),
+            _ => format!("none of {} clones of {source} was made", names.len()),
+        },
+        Ask::Snapshot { names } => match names.as_slice() {
+            [name] => format!("snapshot {name} was not taken"),
+            _ => format!("none of {} snapshots was taken", names.len()),
+        },
+        Ask::Rollback { to } => format!("nothing was rolled back to {to}"),
+        Ask::Remove { name, .. } => format!("{name} was not removed"),
+        Ask::Resize { name, .. } => format!("{name} was not resized"),
+        Ask::Settle => "the pool did not settle".to_owned(),
+        Ask::Grow => "the pool was not grown".to_owned(),
+        Ask::Check => "the pool was not checked".to_owned(),
+        Ask::Import(order) => format!("{} was not imported", order.version),
+    }
+}
+
+/// Checks the names and turns a request into the engine's command.
+fn lower(ask: Ask, what: &str) -> Result<Command, Failure> {
+    let name = |text: String| parse_name(&text, what);
+    let names =
+        |texts: Vec<String>| texts.iter().map(|text| parse_name(text, what)).collect::<Result<_, _>>();
+    Ok(match ask {
+        Ask::CreateVolume { name: text, size } => Command::CreateVolume { name: name(text)?, size },
+        Ask::Clone { source, names: texts, size } => {
+            Command::Clone { source: name(source)?, names: names(texts)?, size }
+        }
+        Ask::Snapshot { names: texts } => Command::Snapshot { names: names(texts)? },
+        Ask::Rollback { to } => Command::Rollback { to: name(to)? },
+        Ask::Remove { name: text, recursive } => Command::Remove { name: name(text)?, recursive },
+        Ask::Resize { name: text, size } => Command::Resize { name: name(text)?, size },
+        Ask::Settle => Command::Settle,
+        Ask::Grow => Command::Grow,
+        Ask::Check => Command::Check,
+        Ask::Entries | Ask::Status | Ask::Import(_) => unreachable!("these are no commands of the engine"),
+    })
+}
+
+/// A name as it was typed; `what` is the first line of the failure.
+pub(crate) fn parse_name(text: &str, what: &str) -> Result<Name, Failure> {
+    let shown: String = text.chars().take(40).collect();
+    text.parse().map_err(|error: thinpool::NameError| {
+        Failure::new(
+            Code::Usage,
+            what,
+            format!("{shown:?} is no name: {error}"),
+            "a name such as desk-01 or golden@v1",
+        )
+    })
+}

@@ -1,0 +1,94 @@
+//! A pool this process holds: opened, served by its keeper's thread, and closed cleanly at the end.
+
+use crate::clock;
+use crate::explain;
+use crate::failure::{Code, Failure};
+use crate::import;
+use crate::output::say;
+use crate::run_directory::RunDirectory;
+use blockstore::Device;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use thinpool::{Limits, Opening, Pool, Service, Tail};
+
+/// What the opener insists on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// Look only: nothing in the pool changes.
+    pub(crate) read_only: bool,
+    /// Open even when acknowledged writes are lost with the crash tail.
+    pub(crate) accept_lost_writes: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct LocalPool {
+    pool: Pool,
+    service: Service,
+}
+
+impl LocalPool {
+    /// `pool_id` is what the label says; it names the crash tail.
+    pub(crate) fn open(
+        device: Arc<dyn Device>,
+        pool_id: &str,
+        directory: &RunDirectory,
+        demand: Demand,
+    ) -> Result<Self, Failure> {
+        let what = format!("the pool {} was not opened", device.description());
+        let opening = opening(demand).map_err(|error| {
+            Failure::new(Code::Failed, what.clone(), error.to_string(), "ls -l /proc/sys/kernel/random")
+        })?;
+        let engine = |error: thinpool::Error| explain::engine(what.clone(), &error);
+        let tail = Tail::at(&directory.tail(pool_id)).map_err(engine)?;
+        let (pool, keeper) = thinpool::open(device, tail, opening).map_err(engine)?;
+        let service = Service::start(keeper).map_err(engine)?;
+        let local = Self { pool, service };
+        if !demand.read_only {
+            local.remove_leftovers();
+        }
+        Ok(local)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The pool ends clean, or the failure says why not.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        drop(self.pool);
+        self.service.stop().map_err(|error| explain::engine("the pool was not closed cleanly", &error))
+    }
+
+    fn remove_leftovers(&self) {
+        match import::remove_leftovers(&self.pool) {
+            Ok(0) => {}
+            Ok(count) => say(&format!("note: removed what {count} unfinished imports had left behind")),
+            Err(error) => say(&format!("note: what an unfinished import left behind stays: {error}")),
+        }
+    }
+}
+
+fn opening(demand: Demand) -> io::Result<Opening> {
+    let mut incarnation = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut incarnation)?;
+    Ok(Opening {
+        incarnation,
+        boot_id: boot_id()?,
+        process_id: std::process::id(),
+        host: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
+        now_unix: clock::unix_seconds(),
+        read_only: demand.read_only,
+        accept_lost_writes: demand.accept_lost_writes,
+        limits: Limits::default(),
+    })
+}
+
+/// Sixteen bytes that are others after every boot.
+fn boot_id() -> io::Result<[u8; 16]> {
+    let text = std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
+    Ok(number.to_le_bytes())
+}

@@ -1,0 +1,133 @@
+//! Data on standard output: tables for people, JSON for programs. Everything that is not data goes to standard error.
+
+use crate::failure::{Code, Failure};
+use crate::size::Iec;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// The version of all JSON output. Keys may be added to it; none changes or goes.
+pub(crate) const API_VERSION: &str = "offshoot/v1";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+/// How the operator wants data shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    pub(crate) format: Format,
+    /// Exact bytes in tables; JSON always has them.
+    pub(crate) exact_bytes: bool,
+}
+
+impl Style {
+    /// A size for a table cell.
+    pub(crate) fn size(self, bytes: u64) -> String {
+        if self.exact_bytes { bytes.to_string() } else { Iec(bytes).to_string() }
+    }
+}
+
+/// Rows under a heading, in columns as wide as their widest cell. A column whose heading starts with '>' is flushed
+/// right, all others left.
+#[derive(Debug)]
+pub(crate) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(headings: &[&'static str]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        assert_eq!(cells.len(), self.headings.len(), "a row has a cell for every heading");
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn render(&self) -> String {
+        let titles: Vec<String> =
+            self.headings.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            cells.chain([titles[column].chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+        let mut text = String::new();
+        for row in std::iter::once(&titles).chain(&self.rows) {
+            text.push_str(self.line(row, &widths).trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn line(&self, row: &[String], widths: &[usize]) -> String {
+        let cells = row.iter().zip(&self.headings).zip(widths).map(|((cell, heading), &width)| {
+            if heading.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a, T: Serialize> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+/// Prints one JSON document; `body` is a struct, whose fields stand beside `apiVersion` and `kind`.
+pub(crate) fn print_json<T: Serialize>(kind: &'static str, body: &T) -> Result<(), Failure> {
+    let document = Document { api_version: API_VERSION, kind, body };
+    let mut text = serde_json::to_string_pretty(&document)
+        .map_err(|error| Failure::new(Code::Failed, "no JSON was written", error.to_string(), "-o table"))?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Prints data. A reader that went away (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Code::Failed,
+            "the answer could not be written",
+            error.to_string(),
+            "the same command with its output to a file",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Talk: to standard error. Nobody to hear it is no failure.
+pub(crate) fn say(text: &str) {
+    let _nobody_listens = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, Style, Table};
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["NAME", ">SIZE", "ORIGIN"]);
+        table.row(vec!["desk-01".into(), "2 GiB".into(), "golden@v1".into()]);
+        table.row(vec!["d".into(), "512 MiB".into(), String::new()]);
+        assert_eq!(
+            table.render(),
+            "NAME        SIZE  ORIGIN\ndesk-01    2 GiB  golden@v1\nd        512 MiB\n"
+        );
+    }
+
+    #[test]
+    fn sizes_are_exact_on_request() {
+        let style = |exact_bytes| Style { format: Format::Table, exact_bytes };
+        assert_eq!(style(false).size(1 << 30), "1 GiB");
+        assert_eq!(style(true).size(1 << 30), "1073741824");
+    }
+}

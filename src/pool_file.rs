@@ -1,0 +1,59 @@
+//! The file or block device below a pool: made, opened, and asked for its identity.
+
+use crate::explain;
+use crate::failure::{Code, Failure};
+use blockstore::{Access, Device, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens and locks a pool's device.
+pub(crate) fn open(path: &Path, read_only: bool) -> Result<Arc<dyn Device>, Failure> {
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let options = OpenOptions { access, ..OpenOptions::default() };
+    blockstore::open(path, &options)
+        .map_err(|error| explain::device(format!("the pool {} was not opened", path.display()), &error))
+}
+
+/// The pool id that the label of a device tells; the device may be in use by others.
+pub(crate) fn identify(path: &Path) -> Result<String, Failure> {
+    let what = format!("the pool {} was not opened", path.display());
+    refuse_what_is_no_disk(path, &what)?;
+    let options = OpenOptions { access: Access::ReadOnly, lock: false, ..OpenOptions::default() };
+    let device = blockstore::open(path, &options).map_err(|error| explain::device(what.clone(), &error))?;
+    let label = thinpool::identify(&device).map_err(|error| explain::engine(what, &error))?;
+    Ok(label.pool_id.to_string())
+}
+
+fn refuse_what_is_no_disk(path: &Path, what: &str) -> Result<(), Failure> {
+    let next = format!("ls -l {}, or offshoot pool create {} --size 10G", path.display(), path.display());
+    let metadata = path.metadata().map_err(|error| {
+        let code = if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::Failed };
+        Failure::new(code, what, format!("{}: {error}", path.display()), next.clone())
+    })?;
+    let kind = metadata.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Usage, what, format!("{} is no file and no block device", path.display()), next))
+}
+
+/// Whether a path is a block device, on which a pool is made in place.
+pub(crate) fn is_block_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// A new sparse file; on a failure there is none.
+pub(crate) fn create(path: &Path, size: u64, what: &str) -> Result<Arc<dyn Device>, Failure> {
+    if path.symlink_metadata().is_ok() {
+        let why = format!("{} is there already, and is left alone", path.display());
+        return Err(Failure::new(
+            Code::Conflict,
+            what,
+            why,
+            format!("ls -l {}, then another path", path.display()),
+        ));
+    }
+    blockstore::create(path, size, &OpenOptions::default()).map_err(|error| explain::device(what, &error))
+}

@@ -1,0 +1,62 @@
+//! `offshoot image import IMAGE@VERSION FILE`.
+
+mod progress;
+
+use crate::arguments::ImageImportArguments;
+use crate::clock;
+use crate::failure::{Code, Failure};
+use crate::interrupt::Interrupt;
+use crate::output::{Format, Style, print_json, say};
+use crate::reach::{CHANGE, PoolChoice, unexpected};
+use crate::wire::{Answer, Ask, Base, ImportOrder, ImportView};
+use progress::Progress;
+
+pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Style) -> Result<(), Failure> {
+    let what = format!("{} was not imported", arguments.version);
+    let file = std::path::absolute(&arguments.file).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            what,
+            format!("{}: {error}", arguments.file.display()),
+            "a path that exists",
+        )
+    })?;
+    let base = match (arguments.no_base, arguments.base) {
+        (true, _) => Base::Nothing,
+        (false, Some(version)) => Base::Version(version),
+        (false, None) => Base::Latest,
+    };
+    let order = ImportOrder { version: arguments.version, file, base, force_raw: arguments.force_raw };
+    let interrupt = Interrupt::watch()?;
+    let start = clock::now();
+    let view = pool.with(CHANGE, |reach| {
+        let mut progress = Progress::new(interrupt);
+        let answer = reach.ask_watched(Ask::Import(order), &mut progress);
+        progress.end();
+        match answer? {
+            Answer::Imported(view) => Ok(view),
+            other => Err(unexpected(&other)),
+        }
+    })?;
+    match style.format {
+        Format::Json => print_json("Import", &view),
+        Format::Table => {
+            report(&view, start.elapsed().as_secs_f64(), style);
+            Ok(())
+        }
+    }
+}
+
+fn report(view: &ImportView, seconds: f64, style: Style) {
+    let base = view
+        .base
+        .as_ref()
+        .map_or(String::new(), |base| format!(", {} shared with {base}", style.size(view.unchanged)));
+    say(&format!(
+        "imported {} in {seconds:.1} s: {} of disk, {} stored{base}, {} zeros not stored",
+        view.version,
+        style.size(view.size),
+        style.size(view.stored),
+        style.size(view.zero),
+    ));
+}

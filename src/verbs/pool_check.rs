@@ -1,0 +1,49 @@
+//! `offshoot pool check`: walks everything. Exit codes as qemu-img check: 0 clean, 2 errors, 3 leaked blocks only.
+
+use crate::failure::Failure;
+use crate::local_pool::Demand;
+use crate::output::{Format, Style, print, print_json};
+use crate::reach::{PoolChoice, unexpected};
+use crate::size::GRAIN_BYTES;
+use crate::wire::{Answer, Ask, CheckView};
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+const ERRORS: u8 = 2;
+const LEAKS: u8 = 3;
+
+pub(super) fn run(pool: &PoolChoice, accept_lost_writes: bool, style: Style) -> Result<ExitCode, Failure> {
+    let demand = Demand { read_only: false, accept_lost_writes };
+    let report = pool.with(demand, |reach| match reach.ask(Ask::Check)? {
+        Answer::Checked(report) => Ok(report),
+        other => Err(unexpected(&other)),
+    })?;
+    match style.format {
+        Format::Json => print_json("CheckReport", &report)?,
+        Format::Table => print(&text(&report, style))?,
+    }
+    Ok(match (report.errors.is_empty(), report.leaked_blocks) {
+        (false, _) => ExitCode::from(ERRORS),
+        (true, 0) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(LEAKS),
+    })
+}
+
+fn text(report: &CheckView, style: Style) -> String {
+    let mut text = String::new();
+    for error in &report.errors {
+        writeln!(text, "damage: {error}").expect("a string takes all");
+    }
+    if report.leaked_blocks > 0 {
+        let bytes = style.size(report.leaked_blocks.saturating_mul(GRAIN_BYTES));
+        writeln!(text, "leaked: {} blocks ({bytes}) belong to nobody", report.leaked_blocks)
+            .expect("a string takes all");
+    }
+    let verdict = match (report.errors.len(), report.leaked_blocks) {
+        (0, 0) => "clean".to_owned(),
+        (0, _) => "no data is damaged".to_owned(),
+        (errors, _) => format!("{errors} errors"),
+    };
+    writeln!(text, "{verdict}: {} blocks checked", report.blocks_checked).expect("a string takes all");
+    text
+}

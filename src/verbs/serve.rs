@@ -1,0 +1,102 @@
+//! `offshoot serve`: holds the pool, serves it over NBD, and answers other offshoot commands, until SIGTERM or SIGINT.
+
+use crate::arguments::ServeArguments;
+use crate::daemon::ControlServer;
+use crate::failure::{Code, Failure, sentence};
+use crate::local_pool::{Demand, LocalPool};
+use crate::output::{print, say};
+use crate::pool_file;
+use crate::reach::PoolChoice;
+use crate::run_directory::RunDirectory;
+use nbd_server::{Listen, Server, ServerOptions};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::Path;
+
+const WHAT: &str = "the pool is not served";
+
+pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Failure> {
+    let path = pool.path()?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            WHAT,
+            format!("signals cannot be handled: {error}"),
+            "the same command again",
+        )
+    })?;
+    let pool_id = pool_file::identify(path)?;
+    let directory = RunDirectory::choose()?;
+    let device = pool_file::open(path, false)?;
+    say(&format!("control socket and crash tail are in {}", directory.path().display()));
+    let demand = Demand { read_only: false, accept_lost_writes: options.accept_lost_writes };
+    let local = LocalPool::open(device, &pool_id, &directory, demand)?;
+    let served = serve(&local, &pool_id, &directory, options, &mut signals);
+    let closed = local.close();
+    served?;
+    closed?;
+    say("closed");
+    Ok(())
+}
+
+fn serve(
+    local: &LocalPool,
+    pool_id: &str,
+    directory: &RunDirectory,
+    options: ServeArguments,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let control = ControlServer::start(&directory.control_socket(pool_id), local.pool())?;
+    let server = match start_nbd(local, pool_id, directory, options) {
+        Ok(server) => server,
+        Err(failure) => {
+            control.stop();
+            return Err(failure);
+        }
+    };
+    let ready = announce(&server);
+    if ready.is_ok() {
+        signals.forever().next();
+        say(&format!("draining: {} clients", server.connections()));
+    }
+    server.shutdown();
+    control.stop();
+    ready
+}
+
+fn start_nbd(
+    local: &LocalPool,
+    pool_id: &str,
+    directory: &RunDirectory,
+    options: ServeArguments,
+) -> Result<Server, Failure> {
+    let path = options.socket.unwrap_or_else(|| directory.nbd_socket(pool_id));
+    let mut listen = vec![Listen::Unix { path, mode: options.socket_mode }];
+    listen.extend(options.tcp.map(Listen::Tcp));
+    let server_options =
+        ServerOptions { listen, default_export: options.default_export, ..ServerOptions::default() };
+    Server::start(local.pool(), server_options).map_err(|error| {
+        let code = match error {
+            nbd_server::Error::InUse(_) => Code::Conflict,
+            nbd_server::Error::NotLoopback(_) => Code::Usage,
+            _ => Code::Failed,
+        };
+        Failure::new(code, WHAT, sentence(&error), "offshoot serve --socket with another path")
+    })
+}
+
+/// The line scripts wait for.
+fn announce(server: &Server) -> Result<(), Failure> {
+    let mut line = "ready".to_owned();
+    for address in server.addresses() {
+        match address {
+            Listen::Unix { path, .. } => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
+                line.push_str(&format!(" nbd+unix:///?socket={}", path.display()));
+            }
+            Listen::Tcp(address) => line.push_str(&format!(" nbd://{address}")),
+        }
+    }
+    line.push('\n');
+    print(&line)
+}

@@ -1,0 +1,29 @@
+//! `offshoot volume create NAME... --size SIZE`.
+
+use super::names::{self, Point};
+use super::space_note;
+use crate::arguments::VolumeCreateArguments;
+use crate::failure::{Code, Failure};
+use crate::output::{Style, say};
+use crate::reach::{CHANGE, PoolChoice};
+use crate::wire::Ask;
+
+pub(super) fn run(pool: &PoolChoice, create: &VolumeCreateArguments, style: Style) -> Result<(), Failure> {
+    let what = "no volume was created";
+    let names = names::expand(&create.names, what)?;
+    names::require_point(&names, Point::Forbidden, what)?;
+    let total = names.len();
+    pool.with(CHANGE, |reach| {
+        for (created, name) in names.into_iter().enumerate() {
+            reach.ask(Ask::CreateVolume { name, size: create.size.bytes() }).map_err(|mut failure| {
+                if created > 0 {
+                    failure.code = Code::Partly;
+                    failure.what = format!("{}, after {created} of {total}", failure.what);
+                }
+                failure
+            })?;
+        }
+        say(&format!("created {total} of {}", style.size(create.size.bytes())));
+        space_note::overcommit(reach, style)
+    })
+}

@@ -1,0 +1,196 @@
+//! What a command asks and what it gets back: the same values whether a daemon holds the pool or nobody does.
+//!
+//! Between processes each value is one line of JSON. Names travel as text and are checked where they are used.
+//! The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is renamed.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use thinpool::{CheckReport, Entry, EntryKind, Status};
+
+/// One request. Sizes in bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Ask {
+    Entries,
+    Status,
+    CreateVolume { name: String, size: u64 },
+    Clone { source: String, names: Vec<String>, size: Option<u64> },
+    Snapshot { names: Vec<String> },
+    Rollback { to: String },
+    Remove { name: String, recursive: bool },
+    Resize { name: String, size: u64 },
+    Settle,
+    Grow,
+    Check,
+    Import(ImportOrder),
+}
+
+/// A raw image file to become an image version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImportOrder {
+    pub(crate) version: String,
+    /// Absolute; opened by whoever holds the pool.
+    pub(crate) file: PathBuf,
+    pub(crate) base: Base,
+    /// Take the file as raw whatever its first bytes look like.
+    pub(crate) force_raw: bool,
+}
+
+/// What a new version is stored as a difference from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// The newest version of the same image, if there is one.
+    Latest,
+    Nothing,
+    Version(String),
+}
+
+/// One answer. Only [`Answer::Progress`] may be followed by another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Done,
+    Entries { items: Vec<EntryView> },
+    Status(StatusView),
+    Checked(CheckView),
+    Progress { done: u64, total: u64 },
+    Imported(ImportView),
+    Failed(Failure),
+}
+
+/// One name of a pool; sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EntryView {
+    pub(crate) name: String,
+    pub(crate) kind: KindView,
+    pub(crate) size: u64,
+    pub(crate) origin: Option<String>,
+    pub(crate) created_unix: u64,
+    pub(crate) owned: u64,
+    pub(crate) gives_back: Option<u64>,
+    pub(crate) attached: bool,
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KindView {
+    Volume,
+    Snapshot,
+    Version,
+}
+
+impl KindView {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            KindView::Volume => "volume",
+            KindView::Snapshot => "snapshot",
+            KindView::Version => "version",
+        }
+    }
+}
+
+impl From<&Entry> for EntryView {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            name: entry.name.to_string(),
+            kind: match entry.kind {
+                EntryKind::Volume => KindView::Volume,
+                EntryKind::Snapshot => KindView::Snapshot,
+                EntryKind::Version => KindView::Version,
+            },
+            size: entry.size,
+            origin: entry.origin.clone(),
+            created_unix: entry.created_unix,
+            owned: entry.owned,
+            gives_back: entry.gives_back,
+            attached: entry.attached,
+            properties: entry.properties.clone(),
+        }
+    }
+}
+
+/// A pool's figures; sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StatusView {
+    pub(crate) pool: String,
+    pub(crate) pool_id: String,
+    pub(crate) generation: u64,
+    pub(crate) capacity: u64,
+    pub(crate) provisioned: u64,
+    pub(crate) mapped: u64,
+    pub(crate) free: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) reserved: u64,
+    pub(crate) metadata_used: u64,
+    pub(crate) metadata_free: u64,
+    pub(crate) volumes: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) versions: u64,
+    pub(crate) layers: u64,
+    pub(crate) reclaiming: u64,
+    pub(crate) poisoned: bool,
+    pub(crate) read_only: bool,
+    pub(crate) overcommit: f64,
+}
+
+impl From<&Status> for StatusView {
+    fn from(status: &Status) -> Self {
+        Self {
+            pool: status.pool.clone(),
+            pool_id: status.pool_id.clone(),
+            generation: status.generation,
+            capacity: status.capacity,
+            provisioned: status.provisioned,
+            mapped: status.mapped,
+            free: status.free,
+            quarantined: status.quarantined,
+            reserved: status.reserved,
+            metadata_used: status.metadata_used,
+            metadata_free: status.metadata_free,
+            volumes: status.volumes,
+            snapshots: status.snapshots,
+            versions: status.versions,
+            layers: status.layers,
+            reclaiming: status.reclaiming,
+            poisoned: status.poisoned,
+            read_only: status.read_only,
+            overcommit: status.overcommit(),
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckView {
+    pub(crate) errors: Vec<String>,
+    pub(crate) leaked_blocks: u64,
+    pub(crate) blocks_checked: u64,
+}
+
+impl From<CheckReport> for CheckView {
+    fn from(report: CheckReport) -> Self {
+        Self {
+            errors: report.errors,
+            leaked_blocks: report.leaked_blocks,
+            blocks_checked: report.blocks_checked,
+        }
+    }
+}
+
+/// What an import did; all in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImportView {
+    pub(crate) version: String,
+    pub(crate) base: Option<String>,
+    pub(crate) size: u64,
+    /// Written into the pool for this version.
+    pub(crate) stored: u64,
+    /// The same as in the base, so shared with it.
+    pub(crate) unchanged: u64,
+    /// Zeros and holes: stored nowhere.
+    pub(crate) zero: u64,
+}
