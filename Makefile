@@ -1,0 +1,8 @@
+.PHONY: demo test check fuzz campaign bench doc
+demo: ; @scripts/demo
+test: ; @scripts/test
+check: ; @scripts/check
+fuzz: ; @scripts/fuzz
+campaign: ; @scripts/campaign
+bench: ; @scripts/bench
+doc: ; @scripts/doc
