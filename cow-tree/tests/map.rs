@@ -172,6 +172,27 @@ fn a_node_with_a_block_is_never_changed_in_place() {
 }
 
 #[test]
+fn a_node_of_another_writer_is_copied_even_if_nobody_else_links_to_it() {
+    let disk = Disk::new();
+    let mut tree = Tree::empty_with(Limits::small(2));
+    let (mut dropped, mut tags) = (Vec::new(), Vec::new());
+    for block in [0, 10, 20, 30] {
+        tree.insert(&disk, mapping(block, 1, 100 + block), WRITER, &mut dropped).expect("all in memory");
+    }
+    let second = Tag { line: 1, sequence: 2 };
+    tree.remove(&disk, LogicalBlock(30)..LogicalBlock(31), second, &mut dropped).expect("all in memory");
+    tree.assign(&mut |tag| {
+        tags.push(tag);
+        BlockAddress(1 << 30 | u64::try_from(tags.len()).expect("small"))
+    });
+    assert!(tags.contains(&WRITER) && tags.last() == Some(&second), "{tags:?}");
+    assert!(
+        tags.iter().filter(|tag| **tag == second).count() >= 2,
+        "the way to the leaf is the second writer's"
+    );
+}
+
+#[test]
 fn a_settled_node_keeps_no_child_in_memory_even_if_a_fork_shares_it() {
     let disk = Disk::new();
     let mut tree = Tree::empty_with(Limits::small(4));
