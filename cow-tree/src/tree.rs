@@ -85,3 +85,10 @@ impl<L: Leaf> Tree<L> {
         }
     }
 }
+
+/// A frozen tree is encoded by another thread than the one that changes the live tree.
+const _: () = {
+    const fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<Tree<crate::ExtentLeaf>>();
+    crosses_threads::<Tree<crate::RecordLeaf>>();
+};
