@@ -25,7 +25,7 @@
 //!   `metadata_required` afterwards, and are at least one block: data runs out first (A10).
 //!
 //! G7 in a tiny pool: with four groups and a requirement of at most one group's capacity, data gets three groups and
-//! metadata one, whoever asks first. A pool of one group can hold no data. A group of which everything was freed may
+//! metadata one, whoever asks first; with two groups, one each. A group of which everything was freed may
 //! change its kind: metadata takes an idle data group when no group is unused, and data an idle metadata group within
 //! the same rule.
 
@@ -45,19 +45,15 @@ mod shelves;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bitmap::Bitmap;
-pub(crate) use books::State;
-pub(crate) use change::Misuse;
-pub(crate) use counts::{Counts, KindCounts};
-pub(crate) use entry::{ENTRY_BYTES, EntryError, GroupEntry};
+pub(crate) use entry::GroupEntry;
 pub(crate) use frozen::FrozenGroup;
-pub(crate) use page::PageError;
 
 use crate::geometry::{Geometry, GroupIndex, Slot};
 use books::Window;
+use counts::Counts;
 use cow_tree::units::{BlockAddress, BlockCount, PoolId};
 use group::Group;
-use page::PageIdentity;
+use page::{PageError, PageIdentity};
 use shelves::{Shelf, Shelves};
 
 /// Blocks at the start of every group that are its bitmap slots.

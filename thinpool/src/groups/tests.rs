@@ -5,17 +5,25 @@ mod metadata;
 mod model;
 mod placement;
 
+use super::books::State;
+use super::change::Misuse;
 use super::page::PAGE_BYTES;
-use super::{GroupEntry, GroupKind, GroupSettings, Groups, Misuse, NoRun, Placement, Run, State};
-use crate::geometry::{Geometry, GroupIndex};
+use super::{GroupEntry, GroupKind, GroupSettings, Groups, NoRun, Placement, Run};
+use crate::geometry::{Geometry, GroupIndex, JOURNAL_START};
 use cow_tree::units::{BlockAddress, BlockCount, Generation, PoolId};
 use std::collections::BTreeMap;
 
 const POOL: PoolId = PoolId([7; 16]);
 
+const JOURNAL_BLOCKS: u64 = 8;
+
+/// Where the first group begins.
+const GROUPS_START: u64 = JOURNAL_START + JOURNAL_BLOCKS;
+
 /// `blocks` blocks in groups of `group_blocks`.
 fn geometry(blocks: u64, group_blocks: u32) -> Geometry {
-    Geometry { start: 100, blocks: 100 + blocks, group_blocks }
+    let geometry = Geometry::stored(GROUPS_START + blocks, JOURNAL_START, JOURNAL_BLOCKS, group_blocks);
+    geometry.expect("there is room for two groups")
 }
 
 /// Four groups of 32 blocks with windows of 8: room for 30 blocks each.

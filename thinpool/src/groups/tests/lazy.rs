@@ -1,9 +1,9 @@
 use super::{Disk, POOL, geometry, tiny, with_data};
 use crate::geometry::GroupIndex;
-use crate::groups::page::PAGE_BYTES;
-use crate::groups::{
-    GroupKind, GroupSettings, Groups, LoadError, Misuse, NoRun, PageError, Placement, Run, State, TableError,
-};
+use crate::groups::books::State;
+use crate::groups::change::Misuse;
+use crate::groups::page::{PAGE_BYTES, PageError};
+use crate::groups::{GroupKind, GroupSettings, Groups, LoadError, NoRun, Placement, Run, TableError};
 use cow_tree::units::{BlockCount, Generation};
 
 /// Three full groups of data on disk, opened again: no bitmap is read.

@@ -51,11 +51,11 @@ fn nodes_in_use_do_not_count_as_room_for_metadata() {
 }
 
 #[test]
-fn a_pool_of_one_group_holds_no_data() {
-    let settings = GroupSettings { geometry: geometry(32, 32), ..tiny() };
+fn the_smallest_pool_has_a_group_of_each_kind() {
+    let settings = GroupSettings { geometry: geometry(32 + 8, 32), ..tiny() };
     let mut groups = Groups::open(&settings, []).expect("an empty table");
-    assert_eq!(fill_with_data(&mut groups), 0);
-    assert!(reserve_nodes(&mut groups, 30).is_ok());
+    assert_eq!(fill_with_data(&mut groups), 30);
+    assert!(reserve_nodes(&mut groups, 6).is_ok());
 }
 
 #[test]

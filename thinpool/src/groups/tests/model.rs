@@ -1,7 +1,9 @@
 //! The allocator against a map of block states, through checkpoints, crashes with replay, lazy loading and growth.
 
-use super::{Disk, geometry, tiny};
-use crate::groups::{GroupKind, GroupSettings, Groups, NoRun, Placement, Run, State};
+use super::{Disk, GROUPS_START, geometry, tiny};
+use crate::geometry::GROUP_BLOCKS_MIN;
+use crate::groups::books::State;
+use crate::groups::{GroupKind, GroupSettings, Groups, NoRun, Placement, Run};
 use cow_tree::units::{BlockAddress, BlockCount};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use std::collections::HashMap;
@@ -138,7 +140,7 @@ impl World {
     }
 
     fn reserve(&mut self, kind: GroupKind, wanted: u64, hint: Option<u64>, offset: u32) {
-        let hint = hint.map(|block| BlockAddress(100 + block));
+        let hint = hint.map(|block| BlockAddress(GROUPS_START + block));
         let placement = Placement { hint, offset_in_window: offset };
         loop {
             match self.groups.reserve(kind, BlockCount(wanted), placement) {
@@ -242,9 +244,10 @@ impl World {
             assert_eq!(of.reserved, self.count(kind, State::Reserved), "G4");
             assert_eq!(of.quarantined, self.count(kind, State::Quarantined), "G4");
         }
-        let groups = self.blocks.div_ceil(u64::from(GROUP_BLOCKS));
-        let last = self.blocks - (groups - 1) * u64::from(GROUP_BLOCKS);
-        assert_eq!(counts.total().0, self.blocks - 2 * (groups - 1) - last.min(2));
+        let group = u64::from(GROUP_BLOCKS);
+        let (whole, rest) = (self.blocks / group, self.blocks % group);
+        let last = if rest < u64::from(GROUP_BLOCKS_MIN) { 0 } else { rest - 2 };
+        assert_eq!(counts.total().0, whole * (group - 2) + last);
     }
 
     /// Loads everything and compares block by block.
