@@ -218,10 +218,10 @@ fn growing_lengthens_the_last_group_and_adds_groups() {
         groups.mark(GroupKind::Data, run).expect("it is free");
     }
     disk.checkpoint(&mut groups);
-    let grown = GroupSettings { geometry: geometry(100, 32), ..settings };
+    let grown = GroupSettings { geometry: geometry(104, 32), ..settings };
     for mut groups in [disk.open(&settings), groups] {
         groups.grow(&grown.geometry);
-        assert_eq!(groups.counts().total(), BlockCount(30 + 30 + 30 + 2));
+        assert_eq!(groups.counts().total(), BlockCount(30 + 30 + 30 + 6));
         assert_eq!(groups.counts().data.free(), BlockCount(29));
         for distance in 1..30 {
             let hint = first_of_last.address.offset_by(distance);
