@@ -18,7 +18,7 @@ pub(crate) fn confirm(yes: bool, damage: &str, word: &str) -> Result<(), Failure
             "the same command with --yes",
         ));
     }
-    say(&damage.to_owned());
+    say(damage);
     say(&format!("type {word} to go on:"));
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);

@@ -1,0 +1,225 @@
+//! The program as its users meet it: started as a process, in a directory of its own, with a run directory on tmpfs.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// One finished command.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    /// It worked.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.err);
+        self.out
+    }
+
+    /// It failed with this code, in exactly three lines, of which the middle one says `why`; nothing on stdout.
+    #[track_caller]
+    pub fn fails(&self, code: i32, why: &str) {
+        let talk = |line: &&str| !line.starts_with("note: ") && !line.ends_with("%)");
+        let lines: Vec<&str> = self.err.lines().filter(talk).collect();
+        let [what, reason, next] = lines.as_slice() else { panic!("three lines, not: {}", self.err) };
+        assert!(
+            what.starts_with("error: ") && reason.starts_with("why: ") && next.starts_with("try: "),
+            "{lines:?}"
+        );
+        assert!(reason.contains(why), "{reason:?} does not say {why:?}");
+        assert_eq!(self.code, Some(code), "{}", self.err);
+        assert_eq!(self.out, "");
+    }
+}
+
+/// What lies in a directory: every path with its length and a hash of its bytes.
+pub type Inventory = BTreeMap<PathBuf, (u64, u64)>;
+
+/// A place to work in. Both directories go with it.
+#[derive(Debug)]
+pub struct Place {
+    directory: TempDir,
+    run: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let private = Permissions::from_mode(0o700);
+        let mut builder = tempfile::Builder::new();
+        let run =
+            builder.prefix("offshoot-test-").permissions(private).tempdir_in("/dev/shm").expect("tmpfs");
+        Self { directory: tempfile::tempdir().expect("a directory"), run }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn pool(&self) -> PathBuf {
+        self.path("p.pool")
+    }
+
+    pub fn run_directory(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// The program, in this place, with the pool `p.pool`.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offshoot"));
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("OFFSHOOT_POOL", self.pool())
+            .env("OFFSHOOT_RUN_DIR", self.run.path())
+            .env_remove("CLICOLOR_FORCE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
+        end(self.command(arguments).spawn().expect("the program starts"))
+    }
+
+    #[track_caller]
+    pub fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+        self.run(arguments).ok()
+    }
+
+    #[track_caller]
+    pub fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> serde_json::Value {
+        let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+        all.extend(["-o", "json"].map(OsStr::new));
+        serde_json::from_str(&self.ok(&all)).expect("one JSON document")
+    }
+
+    /// A pool of 256 MiB under the name all commands use.
+    pub fn with_pool(self) -> Self {
+        self.ok(&["pool", "create", "p.pool", "--size", "256M"]);
+        self
+    }
+
+    /// A raw disk: zeros, with a block of `byte` at each of `blocks`, and a hole at its end.
+    pub fn disk(&self, name: &str, mebibytes: u64, byte: u8, blocks: &[u64]) -> PathBuf {
+        let path = self.path(name);
+        let mut file = File::create(&path).expect("a file");
+        file.set_len(mebibytes << 20).expect("a length");
+        for block in blocks {
+            file.seek(SeekFrom::Start(block * 4096)).expect("an offset");
+            file.write_all(&[byte; 4096]).expect("written");
+        }
+        path
+    }
+
+    /// Everything in the working directory and the run directory.
+    pub fn inventory(&self) -> Inventory {
+        let mut found = Inventory::new();
+        take_inventory(self.directory.path(), &mut found);
+        take_inventory(self.run.path(), &mut found);
+        found
+    }
+
+    /// Starts `serve` and waits for its ready line.
+    #[track_caller]
+    pub fn serve(&self, arguments: &[&str]) -> Daemon {
+        let mut all = vec!["serve", "--socket", "nbd.sock"];
+        all.extend(arguments);
+        let mut child = self.command(&all).spawn().expect("the program starts");
+        let mut ready = String::new();
+        let out = child.stdout.as_mut().expect("piped");
+        BufReader::new(out).read_line(&mut ready).expect("a line");
+        if !ready.starts_with("ready ") {
+            panic!("the daemon is not ready: {}", end(child).err);
+        }
+        Daemon { child: Some(child), ready }
+    }
+}
+
+fn take_inventory(directory: &Path, found: &mut Inventory) {
+    for entry in directory.read_dir().expect("readable") {
+        let path = entry.expect("an entry").path();
+        let metadata = path.symlink_metadata().expect("there");
+        if metadata.is_dir() {
+            take_inventory(&path, found);
+        }
+        let hash = if metadata.is_file() { hash(&path) } else { 0 };
+        found.insert(path, (metadata.len(), hash));
+    }
+}
+
+fn hash(path: &Path) -> u64 {
+    let mut file = File::open(path).expect("readable");
+    let mut hasher = DefaultHasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).expect("readable") {
+            0 => return hasher.finish(),
+            length => hasher.write(&buffer[..length]),
+        }
+    }
+}
+
+pub fn end(child: Child) -> Ended {
+    let output = child.wait_with_output().expect("it ends");
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("our own process");
+}
+
+/// A running `serve`; killed when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Option<Child>,
+    pub ready: String,
+}
+
+impl Daemon {
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(mut self) -> Ended {
+        let child = self.child.take().expect("it runs");
+        signal(&child, Signal::TERM);
+        end(child)
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        let child = self.child.take().expect("it runs");
+        signal(&child, Signal::KILL);
+        end(child);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Only on the way out of a failed test.
+            let _gone_is_fine = child.kill();
+            let _ended = child.wait();
+        }
+    }
+}

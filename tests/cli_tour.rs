@@ -1,0 +1,125 @@
+//! The commands on a good day: with a daemon and without one, and the same either way.
+
+mod cli_program;
+
+use cli_program::Place;
+use serde_json::{Value, json};
+use std::fs;
+
+fn items(place: &Place) -> Vec<(String, u64, u64)> {
+    let listing = place.json(&["ls"]);
+    let items = listing["items"].as_array().expect("a list").iter();
+    items
+        .map(|item| {
+            let number = |key: &str| item[key].as_u64().expect("bytes as integers");
+            (item["name"].as_str().expect("a name").to_owned(), number("size"), number("owned"))
+        })
+        .collect()
+}
+
+fn mapped(place: &Place) -> u64 {
+    place.ok(&["pool", "settle"]);
+    place.json(&["df"])["mapped"].as_u64().expect("bytes as integers")
+}
+
+/// A day's work; returns what it printed as data.
+fn tour(place: &Place) -> Vec<Value> {
+    let mut seen = Vec::new();
+    place.disk("v1.raw", 16, 7, &[0, 1, 2, 100, 4095]);
+    place.disk("v2.raw", 16, 7, &[0, 1, 2, 101]);
+    let empty = mapped(place);
+    let mut import = |version: &str, file: &str| {
+        let view = place.json(&["image", "import", version, file]);
+        assert_eq!(view["apiVersion"], "offshoot/v1");
+        seen.push(view);
+    };
+    import("golden@v1", "v1.raw");
+    assert_eq!(mapped(place) - empty, 5 * 4096, "zeros are stored nowhere");
+    import("golden@v2", "v2.raw");
+    assert_eq!(mapped(place) - empty, 6 * 4096, "a version stores what differs");
+    place.ok(&["clone", "golden@v1", "desk-{01..25}"]);
+    assert_eq!(mapped(place) - empty, 6 * 4096, "a clone copies nothing");
+    assert_eq!(items(place).len(), 27);
+    place.ok(&["snapshot", "desk-{01..03}@before"]);
+    place.ok(&["rollback", "desk-02@before", "--yes"]);
+    place.ok(&["volume", "create", "scratch", "--size", "8M"]);
+    place.ok(&["volume", "resize", "scratch", "--size", "16M"]);
+    place.ok(&["clone", "desk-01@before", "late", "--size", "32M"]);
+    seen.push(json!(items(place)));
+    place.ok(&["rm", "--yes", "--recursive", "desk-{01..25}", "scratch"]);
+    place.ok(&["rm", "--yes", "late"]);
+    place.ok(&["image", "rm", "--yes", "golden@v1", "golden@v2"]);
+    assert_eq!(items(place), []);
+    assert_eq!(mapped(place), empty, "all space is back");
+    let report = place.json(&["pool", "check"]);
+    assert_eq!((&report["errors"], &report["leaked_blocks"]), (&json!([]), &json!(0)));
+    seen
+}
+
+#[test]
+fn a_command_does_the_same_with_a_daemon_and_without() {
+    let alone = Place::new().with_pool();
+    let served = Place::new().with_pool();
+    let daemon = served.serve(&[]);
+    assert!(daemon.ready.contains("nbd+unix:///?socket=/"), "{}", daemon.ready);
+    assert_eq!(tour(&alone), tour(&served));
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    served.ok(&["pool", "check"]);
+    let left: Vec<_> = fs::read_dir(served.run_directory()).expect("readable").collect();
+    assert!(left.len() <= 1, "at most the tail: {left:?}");
+}
+
+#[test]
+fn commands_find_the_pool_again_after_the_daemon_was_killed() {
+    let place = Place::new().with_pool();
+    let daemon = place.serve(&[]);
+    place.ok(&["volume", "create", "v", "--size", "8M"]);
+    place.ok(&["snapshot", "v@one"]);
+    daemon.kill();
+    assert_eq!(items(&place).len(), 2);
+    place.ok(&["pool", "check"]);
+    let daemon = place.serve(&[]);
+    assert_eq!(items(&place).len(), 2);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_pool_grows_while_it_is_served() {
+    let place = Place::new().with_pool();
+    let capacity = |place: &Place| place.json(&["df"])["capacity"].as_u64().expect("bytes");
+    let before = capacity(&place);
+    let daemon = place.serve(&[]);
+    place.run(&["pool", "grow", "--size", "128M"]).fails(2, "does not shrink");
+    place.ok(&["pool", "grow", "--size", "512M"]);
+    let grown = capacity(&place);
+    assert!(grown > before, "{grown} after {before}");
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(capacity(&place), grown);
+    place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn overcommit_and_fill_raise_alerts_with_an_exit_code() {
+    let place = Place::new().with_pool();
+    place.ok(&["volume", "create", "{a,b,c,d}", "--size", "256M"]);
+    let calm = place.run(&["pool", "status"]);
+    assert!(!calm.out.contains("alert:"), "{}", calm.out);
+    assert_eq!(calm.code, Some(0));
+    let promised = place.run(&["pool", "status", "--overcommit-max", "2"]);
+    assert!(promised.out.contains("alert: critical: overcommit is"), "{}", promised.out);
+    assert_eq!(promised.code, Some(5));
+    let full = place.run(&["pool", "status", "--critical", "0"]);
+    assert!(full.out.contains("alert: critical: data space is 0 % used"), "{}", full.out);
+    assert_eq!(full.code, Some(5));
+}
+
+#[test]
+fn help_and_version_are_data() {
+    let place = Place::new();
+    assert!(place.ok(&["--version"]).starts_with("offshoot "));
+    assert!(place.ok(&["--help"]).contains("Exit codes: 0 ok"));
+    for verb in ["pool", "image", "volume", "clone", "snapshot", "rollback", "rm", "ls", "df", "serve"] {
+        place.ok(&[verb, "--help"]);
+    }
+}
