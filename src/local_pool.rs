@@ -7,6 +7,7 @@ use crate::import;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
 use blockstore::Device;
+use cow_tree::units::PoolId;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -32,7 +33,7 @@ impl LocalPool {
     /// `pool_id` is what the label says; it names the crash tail.
     pub(crate) fn open(
         device: Arc<dyn Device>,
-        pool_id: &str,
+        pool_id: PoolId,
         directory: &RunDirectory,
         demand: Demand,
     ) -> Result<Self, Failure> {

@@ -1,12 +1,16 @@
 //! The file or block device below a pool: made, opened, and asked for its identity.
 
 use crate::explain;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, sentence};
+use crate::size::GRAIN_BYTES;
 use blockstore::{Access, Device, OpenOptions};
-use std::io;
+use cow_tree::units::PoolId;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
+use thinpool::{Label, LabelError};
 
 /// Opens and locks a pool's device.
 pub(crate) fn open(path: &Path, read_only: bool) -> Result<Arc<dyn Device>, Failure> {
@@ -16,14 +20,24 @@ pub(crate) fn open(path: &Path, read_only: bool) -> Result<Arc<dyn Device>, Fail
         .map_err(|error| explain::device(format!("the pool {} was not opened", path.display()), &error))
 }
 
-/// The pool id that the label of a device tells; the device may be in use by others.
-pub(crate) fn identify(path: &Path) -> Result<String, Failure> {
+/// The pool id that the label in a device's first block tells; the device may be in use by others.
+pub(crate) fn identify(path: &Path) -> Result<PoolId, Failure> {
     let what = format!("the pool {} was not opened", path.display());
     refuse_what_is_no_disk(path, &what)?;
-    let options = OpenOptions { access: Access::ReadOnly, lock: false, ..OpenOptions::default() };
-    let device = blockstore::open(path, &options).map_err(|error| explain::device(what.clone(), &error))?;
-    let label = thinpool::identify(&device).map_err(|error| explain::engine(what, &error))?;
-    Ok(label.pool_id.to_string())
+    let mut block = Vec::new();
+    File::open(path).and_then(|file| file.take(GRAIN_BYTES).read_to_end(&mut block)).map_err(|error| {
+        let why = format!("{}: {error}", path.display());
+        Failure::new(Code::Failed, what.clone(), why, format!("ls -l {}", path.display()))
+    })?;
+    let label = Label::parse(&block).map_err(|error| {
+        let next = match &error {
+            LabelError::NotAPool(_) => "--pool with the path of a pool, or offshoot pool create",
+            LabelError::Newer { .. } => "a newer offshoot",
+            LabelError::Damaged(_) => "a copy of the pool from before the damage",
+        };
+        Failure::new(Code::Failed, what, sentence(&error), next)
+    })?;
+    Ok(label.pool)
 }
 
 fn refuse_what_is_no_disk(path: &Path, what: &str) -> Result<(), Failure> {

@@ -29,11 +29,11 @@ impl Reach {
     pub(crate) fn connect(path: &Path, demand: Demand) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(path)?;
         let directory = RunDirectory::choose()?;
-        if let Some(client) = Client::connect(&directory.control_socket(&pool_id))? {
+        if let Some(client) = Client::connect(&directory.control_socket(pool_id))? {
             return Ok(Reach::Daemon(client));
         }
         let device = pool_file::open(path, demand.read_only)?;
-        LocalPool::open(device, &pool_id, &directory, demand).map(Reach::Here)
+        LocalPool::open(device, pool_id, &directory, demand).map(Reach::Here)
     }
 
     pub(crate) fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {

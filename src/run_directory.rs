@@ -4,6 +4,7 @@
 //! ours and closed to others: it may lie in a directory that everybody can write, such as /dev/shm.
 
 use crate::failure::{Code, Failure};
+use cow_tree::units::PoolId;
 use rustix::fs::{Mode, fstatfs};
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -44,15 +45,15 @@ impl RunDirectory {
         &self.path
     }
 
-    pub(crate) fn control_socket(&self, pool_id: &str) -> PathBuf {
+    pub(crate) fn control_socket(&self, pool_id: PoolId) -> PathBuf {
         self.path.join(format!("{pool_id}.sock"))
     }
 
-    pub(crate) fn nbd_socket(&self, pool_id: &str) -> PathBuf {
+    pub(crate) fn nbd_socket(&self, pool_id: PoolId) -> PathBuf {
         self.path.join(format!("{pool_id}.nbd"))
     }
 
-    pub(crate) fn tail(&self, pool_id: &str) -> PathBuf {
+    pub(crate) fn tail(&self, pool_id: PoolId) -> PathBuf {
         self.path.join(format!("{pool_id}.tail"))
     }
 }

@@ -105,10 +105,10 @@ fn impostors(place: &Place) -> Vec<(&'static str, i32, &'static str)> {
     vec![
         ("missing", 3, "No such file"),
         ("directory", 2, "no file and no block device"),
-        ("empty", 1, ""),
-        ("text", 1, ""),
-        ("qcow2", 1, ""),
-        ("zeros", 1, ""),
+        ("empty", 1, "not one block long"),
+        ("text", 1, "not an Offshoot pool"),
+        ("qcow2", 1, "not an Offshoot pool"),
+        ("zeros", 1, "not an Offshoot pool"),
     ]
 }
 
@@ -142,6 +142,33 @@ fn a_pool_that_was_cut_short_is_refused_and_not_touched() {
         for command in [&["ls"][..], &["pool", "check"], &["volume", "create", "v", "--size", "1M"]] {
             place.run(command).fails(1, "");
             assert_eq!(place.inventory(), before, "{length} {command:?}");
+        }
+    }
+}
+
+/// Changes the first block of a pool, and gives it a checksum that fits or leaves it without.
+fn change_label(place: &Place, at: usize, byte: u8, seal: bool) {
+    let file = File::options().read(true).write(true).open(place.pool()).expect("there");
+    let mut label = vec![0; 4096];
+    file.read_exact_at(&mut label, 0).expect("a block");
+    label[at] = byte;
+    if seal {
+        label[12..16].fill(0);
+        let checksum = crc32c::crc32c(&label);
+        label[12..16].copy_from_slice(&checksum.to_le_bytes());
+    }
+    file.write_all_at(&label, 0).expect("written");
+}
+
+#[test]
+fn a_pool_of_a_newer_format_or_with_a_damaged_label_is_refused_and_not_touched() {
+    for (at, byte, seal, why) in [(8, 99, true, "format version 99"), (20, 99, false, "label is damaged")] {
+        let place = Place::new().with_pool();
+        change_label(&place, at, byte, seal);
+        let before = place.inventory();
+        for command in [&["ls"][..], &["pool", "check"], &["clone", "a@b", "c"], &["serve", "--socket", "s"]] {
+            place.run(command).fails(1, why);
+            assert_eq!(place.inventory(), before);
         }
     }
 }

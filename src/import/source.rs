@@ -172,3 +172,55 @@ impl Source {
         Failure::new(Code::Failed, what, why, format!("dmesg, then a copy of {}", self.shown))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+    use crate::failure::Code;
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    #[test]
+    fn a_source_that_ends_early_or_changes_says_where() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("disk.raw");
+        fs::write(&path, vec![1; 10_000]).expect("written");
+        let source = Source::open(&path, false, "x").expect("a disk");
+        assert_eq!(source.size(), 12_288, "whole blocks");
+        let mut buffer = vec![9; 8192];
+        source.read(&mut buffer, 4096, "x").expect("readable");
+        assert_eq!((buffer[5903], buffer[5904]), (1, 0), "zeros behind the end");
+        source.verify_unchanged("x").expect("unchanged");
+        File::options().write(true).open(&path).expect("there").set_len(5000).expect("cut");
+        let failure = source.read(&mut buffer, 4096, "x").expect_err("cut short");
+        assert!(failure.why.ends_with("ended early, at byte 5000 of 10000"), "{failure}");
+        let failure = source.verify_unchanged("x").expect_err("changed");
+        assert!(failure.why.ends_with("it was 10000 bytes long and is now 5000"), "{failure}");
+    }
+
+    #[test]
+    fn holes_are_skipped_and_data_comes_in_whole_blocks() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("disk.raw");
+        let mut file = File::create(&path).expect("a file");
+        file.write_all(&[1; 100]).expect("written");
+        file.set_len(1 << 30).expect("a length");
+        let source = Source::open(&path, false, "x").expect("a disk");
+        let first = source.next_data(0, "x").expect("readable").expect("data");
+        assert_eq!(first.start, 0);
+        assert!(first.end.is_multiple_of(4096) && first.end <= 1 << 30);
+        let rest = source.next_data(1 << 30, "x").expect("readable");
+        assert_eq!(rest, None);
+    }
+
+    #[test]
+    fn another_format_is_refused_by_its_name_unless_forced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("disk");
+        fs::write(&path, b"vhdxfile").expect("written");
+        let failure = Source::open(&path, false, "x").expect_err("not raw");
+        assert_eq!(failure.code, Code::Usage);
+        assert!(failure.next.contains("qemu-img convert -f vhdx"), "{failure}");
+        Source::open(&path, true, "x").expect("forced");
+    }
+}

@@ -8,11 +8,12 @@ use crate::output::{Style, say};
 use crate::pool_file;
 use crate::size::Size;
 use blockstore::Device;
+use cow_tree::units::PoolId;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use thinpool::{CreateOptions, Name, PoolId};
+use thinpool::{CreateOptions, Name};
 
 pub(super) fn run(create: &PoolCreateArguments, style: Style) -> Result<(), Failure> {
     let path = &create.path;

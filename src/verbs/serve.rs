@@ -8,6 +8,7 @@ use crate::output::{print, say};
 use crate::pool_file;
 use crate::reach::PoolChoice;
 use crate::run_directory::RunDirectory;
+use cow_tree::units::PoolId;
 use nbd_server::{Listen, Server, ServerOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -30,8 +31,8 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let device = pool_file::open(path, false)?;
     say(&format!("control socket and crash tail are in {}", directory.path().display()));
     let demand = Demand { read_only: false, accept_lost_writes: options.accept_lost_writes };
-    let local = LocalPool::open(device, &pool_id, &directory, demand)?;
-    let served = serve(&local, &pool_id, &directory, options, &mut signals);
+    let local = LocalPool::open(device, pool_id, &directory, demand)?;
+    let served = serve(&local, pool_id, &directory, options, &mut signals);
     let closed = local.close();
     served?;
     closed?;
@@ -41,7 +42,7 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
 
 fn serve(
     local: &LocalPool,
-    pool_id: &str,
+    pool_id: PoolId,
     directory: &RunDirectory,
     options: ServeArguments,
     signals: &mut Signals,
@@ -66,7 +67,7 @@ fn serve(
 
 fn start_nbd(
     local: &LocalPool,
-    pool_id: &str,
+    pool_id: PoolId,
     directory: &RunDirectory,
     options: ServeArguments,
 ) -> Result<Server, Failure> {
