@@ -1,1 +1,115 @@
-//! To come.
+//! The superblock: the one place where everything else begins.
+//!
+//! * S1 A superblock is read from bytes only by [`choose`], which believes nothing before it has agreed with itself.
+//! * S2 The newest whole generation counts. A generation is written twice, into the slot the newest does not occupy, so
+//!   that a crash during writing leaves the one before whole.
+//! * S3 Magic, format version and checksum lie at the same places in every version to come.
+//! * S4 Nothing is believed of a copy with features that forbid it, its generation included: the pool is refused.
+//!
+//! That an older generation is not mistaken for the newest when both copies of that have rotted is the journal's to
+//! find: its batches name the generation they build on.
+
+mod choose;
+mod codec;
+mod features;
+pub(crate) mod fields;
+mod opener;
+
+pub use choose::{Choice, SuperblockError, choose};
+pub use codec::CopyDamage;
+pub use features::Features;
+pub use opener::{HOST_BYTES_MAX, Opener};
+
+#[cfg(test)]
+pub(crate) use codec::{LAYOUT, ROOT_LAYOUT};
+
+use crate::geometry::{Geometry, GeometryError, superblock_homes};
+use crate::journal::Position;
+use cow_tree::Pointer;
+use cow_tree::units::{BLOCK_BYTES, BlockAddress, Generation, PoolId};
+
+/// Whether somebody may still be serving the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Closed; the trees are all there is, and no tail counts.
+    Clean,
+    /// Opened read-write by the opener it names; its tail counts if its incarnation is this one.
+    Serving,
+}
+
+/// A superblock that is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    pub pool: PoolId,
+    pub device_index: u32,
+    pub generation: Generation,
+    pub features: Features,
+    pub state: State,
+    /// Names the opening; a crash tail counts only for the incarnation named here.
+    pub incarnation: [u8; 16],
+    /// The boot the opening happened in.
+    pub boot_id: [u8; 16],
+    pub opener: Opener,
+    /// The first batch that may hold a record the trees do not.
+    pub journal: Position,
+    /// Every record up to this one is in the trees.
+    pub last_sequence: u64,
+    pub next_layer: u64,
+    pub next_line: u32,
+    pub catalog_root: Option<Pointer>,
+    pub group_table_root: Option<Pointer>,
+    /// Data checksums; always `None` in this version.
+    pub checksum_root: Option<Pointer>,
+    /// Blocks of the device that the pool uses.
+    pub device_blocks: u64,
+    pub journal_start: u64,
+    pub journal_blocks: u64,
+    pub group_blocks: u32,
+}
+
+impl Superblock {
+    /// The superblock of a pool without a catalog that nobody has opened.
+    #[must_use]
+    pub fn of_new_pool(pool: PoolId, geometry: &Geometry) -> Self {
+        Self {
+            pool,
+            device_index: 0,
+            generation: Generation(1),
+            features: Features::default(),
+            state: State::Clean,
+            incarnation: [0; 16],
+            boot_id: [0; 16],
+            opener: Opener::new(0, ""),
+            journal: Position::FIRST,
+            last_sequence: 0,
+            next_layer: 1,
+            next_line: 1,
+            catalog_root: None,
+            group_table_root: None,
+            checksum_root: None,
+            device_blocks: geometry.device_blocks(),
+            journal_start: geometry.journal_start(),
+            journal_blocks: geometry.journal_blocks(),
+            group_blocks: geometry.group_blocks(),
+        }
+    }
+
+    /// The layout it names.
+    ///
+    /// # Errors
+    /// Never for a superblock that was chosen or made from a geometry.
+    pub fn geometry(&self) -> Result<Geometry, GeometryError> {
+        Geometry::stored(self.device_blocks, self.journal_start, self.journal_blocks, self.group_blocks)
+    }
+
+    /// Its two copies and where they go.
+    #[must_use]
+    pub fn copies(&self) -> [(BlockAddress, [u8; BLOCK_BYTES]); 2] {
+        superblock_homes(self.generation).map(|home| (home, self.encode(home)))
+    }
+}
+
+#[cfg(test)]
+mod format_document;
+#[cfg(test)]
+mod tests;
