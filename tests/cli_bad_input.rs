@@ -166,7 +166,8 @@ fn a_pool_of_a_newer_format_or_with_a_damaged_label_is_refused_and_not_touched()
         let place = Place::new().with_pool();
         change_label(&place, at, byte, seal);
         let before = place.inventory();
-        for command in [&["ls"][..], &["pool", "check"], &["clone", "a@b", "c"], &["serve", "--socket", "s"]] {
+        for command in [&["ls"][..], &["pool", "check"], &["clone", "a@b", "c"], &["serve", "--socket", "s"]]
+        {
             place.run(command).fails(1, why);
             assert_eq!(place.inventory(), before);
         }
