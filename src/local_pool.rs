@@ -1,8 +1,9 @@
 //! A pool this process holds: opened, served by its keeper's thread, and closed cleanly at the end.
 
 use crate::clock;
+use crate::crash_tail;
 use crate::explain;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, sentence};
 use crate::import;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
@@ -10,7 +11,7 @@ use blockstore::Device;
 use cow_tree::units::PoolId;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thinpool::{Limits, Opening, Pool, Service, Tail};
 
@@ -27,6 +28,10 @@ pub(crate) struct Demand {
 pub(crate) struct LocalPool {
     pool: Pool,
     service: Service,
+    /// Holds the pool's lock until the tail is gone.
+    device: Arc<dyn Device>,
+    /// The tail's file, if it is ours to remove.
+    tail: Option<PathBuf>,
 }
 
 impl LocalPool {
@@ -42,10 +47,20 @@ impl LocalPool {
             Failure::new(Code::Failed, what.clone(), error.to_string(), "ls -l /proc/sys/kernel/random")
         })?;
         let engine = |error: thinpool::Error| explain::engine(what.clone(), &error);
-        let tail = Tail::at(&directory.tail(pool_id)).map_err(engine)?;
-        let (pool, keeper) = thinpool::open(device, tail, opening).map_err(engine)?;
+        let tail_path = directory.tail(pool_id);
+        let found = if demand.read_only {
+            crash_tail::find(&tail_path)
+        } else {
+            crash_tail::find_or_make(&tail_path)
+        };
+        let tail = found.map_err(|error| {
+            let next = format!("ls -l {}, or df on it", directory.path().display());
+            Failure::new(Code::Failed, what.clone(), sentence(&error), next)
+        })?;
+        let (pool, keeper) = thinpool::open(device.clone(), tail, opening).map_err(engine)?;
         let service = Service::start(keeper).map_err(engine)?;
-        let local = Self { pool, service };
+        let tail = (!demand.read_only).then_some(tail_path);
+        let local = Self { pool, service, device, tail };
         if !demand.read_only {
             local.remove_leftovers();
         }
@@ -59,7 +74,12 @@ impl LocalPool {
     /// The pool ends clean, or the failure says why not.
     pub(crate) fn close(self) -> Result<(), Failure> {
         drop(self.pool);
-        self.service.stop().map_err(|error| explain::engine("the pool was not closed cleanly", &error))
+        self.service.stop().map_err(|error| explain::engine("the pool was not closed cleanly", &error))?;
+        if let Some(Err(error)) = self.tail.as_deref().map(Tail::remove) {
+            say(&format!("note: a tail that is no longer needed stays behind: {}", sentence(&error)));
+        }
+        drop(self.device);
+        Ok(())
     }
 
     fn remove_leftovers(&self) {

@@ -21,6 +21,7 @@ mod arguments;
 mod brace;
 mod clock;
 mod confirm;
+mod crash_tail;
 mod daemon;
 mod explain;
 mod failure;
