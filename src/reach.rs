@@ -3,6 +3,7 @@
 use crate::daemon::Client;
 use crate::failure::{Code, Failure};
 use crate::handler::{Watcher, handle};
+use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
 use crate::pool_file;
 use crate::run_directory::RunDirectory;
@@ -32,6 +33,7 @@ impl Reach {
         if let Some(client) = Client::connect(&directory.control_socket(pool_id))? {
             return Ok(Reach::Daemon(client));
         }
+        Interrupt::watch()?;
         let device = pool_file::open(path, demand.read_only)?;
         LocalPool::open(device, pool_id, &directory, demand).map(Reach::Here)
     }
