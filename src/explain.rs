@@ -1,7 +1,7 @@
 //! The engine's errors in the operator's terms: an exit code, a reason, and the next command.
 
 use crate::failure::{Code, Failure, sentence};
-use blockstore::DeviceError;
+use blockstore::{DeviceError, IoError};
 use thinpool::{Error, RequestError};
 
 /// `what` says what did not happen.
@@ -25,6 +25,9 @@ fn advice(error: &Error) -> (Code, &'static str) {
         }
         Error::Damage(_) => (Code::Failed, "offshoot pool check, and keep a copy of the pool"),
         Error::Device(error) => device_advice(error),
+        Error::Io { source: IoError::OutOfSpace, .. } => {
+            (Code::Capacity, "df on the pool's path, then room on that file system")
+        }
         _ => (Code::Failed, "offshoot pool check"),
     }
 }
@@ -32,6 +35,9 @@ fn advice(error: &Error) -> (Code, &'static str) {
 fn device_advice(error: &DeviceError) -> (Code, &'static str) {
     match error {
         DeviceError::Locked { .. } => (Code::Conflict, "wait for that process, or end it"),
+        DeviceError::NotFound(_) => (Code::NotFound, "ls -l on the pool's path, or offshoot pool create"),
+        DeviceError::Exists(_) => (Code::Conflict, "ls -l on that path, then another path"),
+        DeviceError::NotADisk { .. } => (Code::Usage, "--pool with a file or a block device"),
         _ => (Code::Failed, "ls -l and df on the pool's path"),
     }
 }
