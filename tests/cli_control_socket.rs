@@ -27,9 +27,7 @@ fn ask(place: &Place, line: &[u8]) -> String {
 fn nonsense_is_answered_or_hung_up_on_and_the_daemon_goes_on() {
     let place = Place::new().with_pool();
     let daemon = place.serve(&[]);
-    for line in
-        [&b"\n"[..], b"{}\n", b"[1,2]\n", b"{\"ask\":\"format_c\"}\n"]
-    {
+    for line in [&b"\n"[..], b"{}\n", b"[1,2]\n", b"{\"ask\":\"format_c\"}\n"] {
         let answer = ask(&place, line);
         assert!(answer.contains("\"answer\":\"failed\"") && answer.contains("\"usage\""), "{answer}");
     }
