@@ -82,6 +82,22 @@ impl Tree<ExtentLeaf> {
     }
 }
 
+impl Tree<ExtentLeaf> {
+    /// The parts of `mapping` that the tree does not map at that key to that block.
+    ///
+    /// # Errors
+    /// [`Missing`] when a node is not resident.
+    pub fn lacks(
+        &self,
+        nodes: &(impl Nodes<ExtentLeaf> + ?Sized),
+        mapping: &Mapping,
+    ) -> Result<Vec<Mapping>, Missing> {
+        let mut lacking = Vec::new();
+        unmapped_by(&[self], nodes, mapping, &mut lacking)?;
+        Ok(lacking)
+    }
+}
+
 /// What the parent knows of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {

@@ -63,6 +63,12 @@ impl<L: Leaf> Tree<L> {
         self.root.is_none()
     }
 
+    /// Whether every node of the tree is on the device and linked by pointer.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        !matches!(self.root, Some(Link::Memory(_)))
+    }
+
     /// Levels from the root to the leaves: 0 for an empty tree, 1 for a single leaf.
     #[must_use]
     pub fn height(&self) -> usize {

@@ -9,6 +9,7 @@ use crate::leaf::Leaf;
 use crate::node::{Body, Link, Node};
 use crate::pointer::{Missing, Pointer};
 use crate::record_leaf::RecordLeaf;
+use crate::sweep::{Place, contained_in_any};
 use crate::tree::{Nodes, Tree};
 use crate::units::Tag;
 use std::sync::Arc;
@@ -96,6 +97,11 @@ impl<L: Leaf + Entries> Walk<L> {
         self.ahead.last().map(|(_, place)| *place)
     }
 
+    /// The nodes known to come, the next one first: what can be read at the same time.
+    pub fn ahead(&self) -> impl Iterator<Item = Ahead> + '_ {
+        self.ahead.iter().rev().map(|(_, place)| *place)
+    }
+
     /// Leaves the next node and everything below it out.
     pub fn skip(&mut self) {
         self.ahead.pop();
@@ -121,6 +127,23 @@ impl<L: Leaf + Entries> Walk<L> {
             }
         }
         Ok(Some(Visited { place, node, faults }))
+    }
+}
+
+impl Walk<ExtentLeaf> {
+    /// Whether the tree contains the very node that comes next, and so everything below it.
+    ///
+    /// # Errors
+    /// [`Missing`] when a node of the tree is not resident.
+    pub fn next_is_in(
+        &self,
+        tree: &Tree<ExtentLeaf>,
+        nodes: &(impl Nodes<ExtentLeaf> + ?Sized),
+    ) -> Result<bool, Missing> {
+        match self.ahead.last() {
+            Some((link, _)) => contained_in_any([tree], &Place::of(link), nodes),
+            None => Ok(false),
+        }
     }
 }
 

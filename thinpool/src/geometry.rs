@@ -52,11 +52,11 @@ const _: () = assert!(GROUP_BLOCKS_MIN > 2);
 
 /// Number of an allocation group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupIndex(pub u32);
+pub(crate) struct GroupIndex(pub u32);
 
 /// One of two places written alternately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Slot {
+pub(crate) enum Slot {
     First,
     Second,
 }
@@ -64,12 +64,12 @@ pub enum Slot {
 impl Slot {
     /// The slot a superblock of this generation is written to.
     #[must_use]
-    pub fn of_generation(generation: Generation) -> Self {
+    pub(crate) fn of_generation(generation: Generation) -> Self {
         if generation.0.is_multiple_of(SUPERBLOCK_SLOTS) { Slot::First } else { Slot::Second }
     }
 
     #[must_use]
-    pub fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Slot::First => Slot::Second,
             Slot::Second => Slot::First,
@@ -110,7 +110,7 @@ pub enum GeometryError {
 
 /// The layout of device 0; everything else about places is computed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     device_blocks: u64,
     journal_start: u64,
     journal_blocks: u64,
@@ -122,7 +122,7 @@ impl Geometry {
     ///
     /// # Errors
     /// When the device or a chosen size is out of bounds.
-    pub fn plan(device_bytes: u64, options: GeometryOptions) -> Result<Self, GeometryError> {
+    pub(crate) fn plan(device_bytes: u64, options: GeometryOptions) -> Result<Self, GeometryError> {
         let device_blocks = device_bytes / BLOCK_BYTES_U64;
         let journal_blocks = options.journal_blocks.unwrap_or_else(|| journal_of(device_blocks));
         let groups_blocks = device_blocks.saturating_sub(JOURNAL_START.saturating_add(journal_blocks));
@@ -134,7 +134,7 @@ impl Geometry {
     ///
     /// # Errors
     /// When no pool can have it.
-    pub fn stored(
+    pub(crate) fn stored(
         device_blocks: u64,
         journal_start: u64,
         journal_blocks: u64,
@@ -169,7 +169,7 @@ impl Geometry {
     ///
     /// # Errors
     /// When the device is shorter than what the pool uses, or longer than it can use.
-    pub fn grown(&self, device_bytes: u64) -> Result<Self, GeometryError> {
+    pub(crate) fn grown(&self, device_bytes: u64) -> Result<Self, GeometryError> {
         let blocks = device_bytes / BLOCK_BYTES_U64;
         if blocks < self.device_blocks {
             return Err(GeometryError::Shrunk { blocks, used: self.device_blocks });
@@ -179,30 +179,30 @@ impl Geometry {
 
     /// Blocks of the device, used or not.
     #[must_use]
-    pub fn device_blocks(&self) -> u64 {
+    pub(crate) fn device_blocks(&self) -> u64 {
         self.device_blocks
     }
 
     /// First block of the ring.
     #[must_use]
-    pub fn journal_start(&self) -> u64 {
+    pub(crate) fn journal_start(&self) -> u64 {
         self.journal_start
     }
 
     #[must_use]
-    pub fn journal_blocks(&self) -> u64 {
+    pub(crate) fn journal_blocks(&self) -> u64 {
         self.journal_blocks
     }
 
     /// Blocks of every group but the last.
     #[must_use]
-    pub fn group_blocks(&self) -> u32 {
+    pub(crate) fn group_blocks(&self) -> u32 {
         self.group_blocks
     }
 
     /// Number of groups.
     #[must_use]
-    pub fn groups(&self) -> u32 {
+    pub(crate) fn groups(&self) -> u32 {
         let (whole, rest) = self.whole_groups_and_rest();
         let partial = u64::from(rest >= u64::from(GROUP_BLOCKS_MIN));
         u32::try_from(whole + partial).expect("the constructor counted the groups")
@@ -210,7 +210,7 @@ impl Geometry {
 
     /// The group an address lies in; `None` in front of the groups, behind them and on other devices.
     #[must_use]
-    pub fn group_of(&self, address: BlockAddress) -> Option<GroupIndex> {
+    pub(crate) fn group_of(&self, address: BlockAddress) -> Option<GroupIndex> {
         if address != at(address.in_device()) {
             return None;
         }
@@ -222,7 +222,7 @@ impl Geometry {
     /// # Panics
     /// If the pool has no such group.
     #[must_use]
-    pub fn first_block(&self, group: GroupIndex) -> BlockAddress {
+    pub(crate) fn first_block(&self, group: GroupIndex) -> BlockAddress {
         assert!(group.0 < self.groups(), "the group exists");
         at(self.groups_start() + u64::from(group.0) * u64::from(self.group_blocks))
     }
@@ -232,7 +232,7 @@ impl Geometry {
     /// # Panics
     /// If the pool has no such group.
     #[must_use]
-    pub fn group_len(&self, group: GroupIndex) -> BlockCount {
+    pub(crate) fn group_len(&self, group: GroupIndex) -> BlockCount {
         let behind = self.device_blocks - self.first_block(group).in_device();
         BlockCount(behind.min(u64::from(self.group_blocks)))
     }
@@ -242,7 +242,7 @@ impl Geometry {
     /// # Panics
     /// If the pool has no such group.
     #[must_use]
-    pub fn bitmap_slot(&self, group: GroupIndex, slot: Slot) -> BlockAddress {
+    pub(crate) fn bitmap_slot(&self, group: GroupIndex, slot: Slot) -> BlockAddress {
         self.first_block(group).offset_by(slot.index())
     }
 
@@ -258,14 +258,14 @@ impl Geometry {
 
 /// Where the copies of a generation's superblock lie.
 #[must_use]
-pub fn superblock_homes(generation: Generation) -> [BlockAddress; 2] {
+pub(crate) fn superblock_homes(generation: Generation) -> [BlockAddress; 2] {
     let first = SUPERBLOCK_FIRST + Slot::of_generation(generation).index();
     [at(first), at(first + SUPERBLOCK_SLOTS)]
 }
 
 /// Every place a superblock can be: what an opener reads.
 #[must_use]
-pub fn superblock_places() -> [BlockAddress; 4] {
+pub(crate) fn superblock_places() -> [BlockAddress; 4] {
     [0, 1, 2, 3].map(|number| at(SUPERBLOCK_FIRST + number))
 }
 

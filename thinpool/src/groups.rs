@@ -45,12 +45,14 @@ mod shelves;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use change::Misuse;
+pub(crate) use counts::Counts;
 pub(crate) use entry::GroupEntry;
 pub(crate) use frozen::FrozenGroup;
 
 use crate::geometry::{Geometry, GroupIndex, Slot};
 use books::Window;
-use counts::Counts;
+
 use cow_tree::units::{BlockAddress, BlockCount, PoolId};
 use group::Group;
 use page::{PageError, PageIdentity};
@@ -289,6 +291,11 @@ impl Groups {
     pub(crate) fn offer_refused(&mut self) {
         let refused: Vec<usize> = self.shelves.all(Shelf::Withheld).collect();
         refused.into_iter().for_each(|number| self.change(number, Group::offer));
+    }
+
+    /// The next freeze holds the group even if nothing in it changes.
+    pub(crate) fn touch(&mut self, index: GroupIndex) {
+        self.change(number_of(index), Group::touch);
     }
 
     /// The group of an address.

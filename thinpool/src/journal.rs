@@ -17,10 +17,9 @@ mod frame;
 mod ring;
 mod scan;
 
-pub use batch::Header;
-pub use frame::{FRAME_BYTES, FrameDamage, Frames, frame, framed_len, frames};
-pub use ring::{Placement, Ring, RingFull};
-pub use scan::{Batch, JournalDamage, Scanned, scan};
+pub(crate) use frame::{FrameDamage, frame, framed_len, frames};
+pub(crate) use ring::Ring;
+pub(crate) use scan::{JournalDamage, Scanned, scan};
 
 #[cfg(test)]
 pub(crate) use batch::LAYOUT;
@@ -50,14 +49,14 @@ impl fmt::Display for BatchNumber {
 
 /// A batch and the ring block it begins in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Position {
+pub(crate) struct Position {
     pub number: BatchNumber,
     pub block: u32,
 }
 
 impl Position {
     /// Where a new pool's journal begins.
-    pub const FIRST: Position = Position { number: BatchNumber(1), block: 0 };
+    pub(crate) const FIRST: Position = Position { number: BatchNumber(1), block: 0 };
 }
 
 #[cfg(test)]

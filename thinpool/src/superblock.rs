@@ -15,10 +15,10 @@ mod features;
 pub(crate) mod fields;
 mod opener;
 
-pub use choose::{Choice, SuperblockError, choose};
-pub use codec::CopyDamage;
-pub use features::Features;
-pub use opener::{HOST_BYTES_MAX, Opener};
+pub(crate) use choose::{SuperblockError, choose};
+pub(crate) use codec::CopyDamage;
+pub(crate) use features::{Bits, Features};
+pub(crate) use opener::{HOST_BYTES_MAX, Opener};
 
 #[cfg(test)]
 pub(crate) use codec::{LAYOUT, ROOT_LAYOUT};
@@ -30,7 +30,7 @@ use cow_tree::units::{BLOCK_BYTES, BlockAddress, Generation, PoolId};
 
 /// Whether somebody may still be serving the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Closed; the trees are all there is, and no tail counts.
     Clean,
     /// Opened read-write by the opener it names; its tail counts if its incarnation is this one.
@@ -39,7 +39,7 @@ pub enum State {
 
 /// A superblock that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Superblock {
+pub(crate) struct Superblock {
     pub pool: PoolId,
     pub device_index: u32,
     pub generation: Generation,
@@ -70,7 +70,7 @@ pub struct Superblock {
 impl Superblock {
     /// The superblock of a pool without a catalog that nobody has opened.
     #[must_use]
-    pub fn of_new_pool(pool: PoolId, geometry: &Geometry) -> Self {
+    pub(crate) fn of_new_pool(pool: PoolId, geometry: &Geometry) -> Self {
         Self {
             pool,
             device_index: 0,
@@ -98,13 +98,13 @@ impl Superblock {
     ///
     /// # Errors
     /// Never for a superblock that was chosen or made from a geometry.
-    pub fn geometry(&self) -> Result<Geometry, GeometryError> {
+    pub(crate) fn geometry(&self) -> Result<Geometry, GeometryError> {
         Geometry::stored(self.device_blocks, self.journal_start, self.journal_blocks, self.group_blocks)
     }
 
     /// Its two copies and where they go.
     #[must_use]
-    pub fn copies(&self) -> [(BlockAddress, [u8; BLOCK_BYTES]); 2] {
+    pub(crate) fn copies(&self) -> [(BlockAddress, [u8; BLOCK_BYTES]); 2] {
         superblock_homes(self.generation).map(|home| (home, self.encode(home)))
     }
 }

@@ -213,6 +213,10 @@ impl Group {
         self.taken.total() == 0 && !self.withheld
     }
 
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     pub(super) fn withhold(&mut self) {
         self.withheld = true;
     }

@@ -40,7 +40,7 @@ const _: () = assert!(fills(LAYOUT, HEADER_BYTES));
 
 /// What a batch says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     pub number: BatchNumber,
     /// The newest durable superblock when the batch was made.
     pub generation: Generation,
@@ -54,7 +54,7 @@ pub struct Header {
 impl Header {
     /// Where the batch lies.
     #[must_use]
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position { number: self.number, block: self.block }
     }
 

@@ -5,7 +5,7 @@ use cow_tree::units::index_of;
 use thiserror::Error;
 
 /// Bytes in front of a record's own.
-pub const FRAME_BYTES: usize = 12;
+pub(crate) const FRAME_BYTES: usize = 12;
 const LENGTH: Field<4> = Field::at(0);
 const SEQUENCE: Field<8> = Field::at(4);
 
@@ -19,7 +19,7 @@ pub struct FrameDamage;
 
 /// Bytes a record takes in a payload.
 #[must_use]
-pub fn framed_len(record_bytes: usize) -> usize {
+pub(crate) fn framed_len(record_bytes: usize) -> usize {
     FRAME_BYTES + record_bytes
 }
 
@@ -27,7 +27,7 @@ pub fn framed_len(record_bytes: usize) -> usize {
 ///
 /// # Panics
 /// If the record has 4 GiB or more.
-pub fn frame(payload: &mut Vec<u8>, sequence: u64, record: &[u8]) {
+pub(crate) fn frame(payload: &mut Vec<u8>, sequence: u64, record: &[u8]) {
     let length = u32::try_from(record.len()).expect("a record is shorter than the journal");
     payload.extend_from_slice(&length.to_le_bytes());
     payload.extend_from_slice(&sequence.to_le_bytes());
@@ -36,13 +36,13 @@ pub fn frame(payload: &mut Vec<u8>, sequence: u64, record: &[u8]) {
 
 /// The records of a payload, in the order they were framed.
 #[must_use]
-pub fn frames(payload: &[u8]) -> Frames<'_> {
+pub(crate) fn frames(payload: &[u8]) -> Frames<'_> {
     Frames { rest: payload }
 }
 
 /// See [`frames`]; ends after the first damage.
 #[derive(Debug, Clone)]
-pub struct Frames<'a> {
+pub(crate) struct Frames<'a> {
     rest: &'a [u8],
 }
 

@@ -8,14 +8,14 @@ use thiserror::Error;
 /// A batch that does not fit between `next` and `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a journal batch of {wanted} blocks does not fit: {free} blocks are free")]
-pub struct RingFull {
+pub(crate) struct RingFull {
     pub wanted: u64,
     pub free: u64,
 }
 
 /// A batch ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// Ring block and whole blocks of bytes: one write, or two around the ring's end. Their order does not matter.
     pub writes: Vec<(u32, Vec<u8>)>,
     pub position: Position,
@@ -23,7 +23,7 @@ pub struct Placement {
 
 /// The positions of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ring {
+pub(crate) struct Ring {
     blocks: u32,
     start: Position,
     next: Position,
@@ -35,7 +35,7 @@ impl Ring {
     /// # Panics
     /// If a position lies outside the ring: both come from a superblock and a scan that were checked.
     #[must_use]
-    pub fn new(blocks: u32, start: Position, next: Position) -> Self {
+    pub(crate) fn new(blocks: u32, start: Position, next: Position) -> Self {
         assert!(start.block < blocks && next.block < blocks, "positions lie inside the ring");
         assert!(start.number <= next.number, "the oldest batch is not newer than the next");
         assert!(start.number != next.number || start == next, "a batch has one place");
@@ -43,30 +43,30 @@ impl Ring {
     }
 
     #[must_use]
-    pub fn total_blocks(&self) -> u64 {
+    pub(crate) fn total_blocks(&self) -> u64 {
         self.blocks.into()
     }
 
     #[must_use]
-    pub fn free_blocks(&self) -> u64 {
+    pub(crate) fn free_blocks(&self) -> u64 {
         u64::from(self.blocks - self.used())
     }
 
     /// Blocks of a batch with so many bytes of payload.
     #[must_use]
-    pub fn blocks_for(&self, payload_bytes: u64) -> u64 {
+    pub(crate) fn blocks_for(&self, payload_bytes: u64) -> u64 {
         blocks_for(payload_bytes)
     }
 
     /// The oldest batch still needed.
     #[must_use]
-    pub fn start_position(&self) -> Position {
+    pub(crate) fn start_position(&self) -> Position {
         self.start
     }
 
     /// Where the next batch goes.
     #[must_use]
-    pub fn next_position(&self) -> Position {
+    pub(crate) fn next_position(&self) -> Position {
         self.next
     }
 
@@ -74,7 +74,7 @@ impl Ring {
     ///
     /// # Errors
     /// When it has no room; nothing has changed then.
-    pub fn place(
+    pub(crate) fn place(
         &mut self,
         pool: PoolId,
         generation: u64,
@@ -109,7 +109,7 @@ impl Ring {
     ///
     /// # Panics
     /// If the position is not between the start and the next batch.
-    pub fn advance_start(&mut self, position: Position) {
+    pub(crate) fn advance_start(&mut self, position: Position) {
         assert!(
             (self.start.number..=self.next.number).contains(&position.number),
             "a journal starts where it started or later"

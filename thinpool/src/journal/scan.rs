@@ -8,14 +8,14 @@ use thiserror::Error;
 
 /// A whole batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub header: Header,
     pub payload: Vec<u8>,
 }
 
 /// The batches from a superblock's position on, in order, and where the next one goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scanned {
+pub(crate) struct Scanned {
     pub batches: Vec<Batch>,
     pub next: Position,
 }
@@ -46,7 +46,7 @@ pub enum JournalDamage {
 ///
 /// # Errors
 /// When batches are missing before others, or the superblock is not the one they build on.
-pub fn scan(
+pub(crate) fn scan(
     ring: &[u8],
     from: Position,
     pool: PoolId,

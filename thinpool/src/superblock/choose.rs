@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// The superblock that counts, and copies somebody should write again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     pub superblock: Superblock,
     /// Copies that are not whole, and of the newest generation also one that is not there.
     pub damaged: Vec<(BlockAddress, CopyDamage)>,
@@ -37,7 +37,7 @@ fn list(damaged: &[(BlockAddress, CopyDamage)]) -> String {
 ///
 /// # Errors
 /// When nothing is whole, when two copies contradict each other, or when a copy says that this build must not go on.
-pub fn choose(pool: PoolId, pages: [(BlockAddress, &[u8]); 4]) -> Result<Choice, SuperblockError> {
+pub(crate) fn choose(pool: PoolId, pages: [(BlockAddress, &[u8]); 4]) -> Result<Choice, SuperblockError> {
     let mut whole: Vec<(BlockAddress, Superblock)> = Vec::new();
     let mut damaged = Vec::new();
     for (home, bytes) in pages {

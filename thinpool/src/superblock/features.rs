@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Three words of flags. This build knows none yet, so every bit set is an unknown one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Features {
+pub(crate) struct Features {
     /// May be ignored, even by writers, which zero what such a feature keeps in reserved bytes.
     pub compatible: u64,
     /// May be ignored by readers only.
@@ -19,7 +19,7 @@ const KNOWN_INCOMPATIBLE: u64 = 0;
 impl Features {
     /// Bits for which the pool may only be read; 0 if it may be written.
     #[must_use]
-    pub fn unknown_read_only_compatible(&self) -> u64 {
+    pub(crate) fn unknown_read_only_compatible(&self) -> u64 {
         self.read_only_compatible & !KNOWN_READ_ONLY_COMPATIBLE
     }
 

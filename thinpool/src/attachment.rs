@@ -1,0 +1,80 @@
+//! A volume, snapshot or version that somebody has open.
+
+use crate::core::Core;
+use crate::ids::LayerId;
+use crate::live::Live;
+use std::fmt;
+use std::sync::Arc;
+
+/// How a volume is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    /// At most one at a time per volume; never for snapshots and versions.
+    ReadWrite,
+}
+
+/// An open volume. Clones share it; the last one dropped closes it.
+#[derive(Clone)]
+pub struct Attachment {
+    inner: Arc<Open>,
+}
+
+pub(crate) struct Open {
+    core: Arc<Core>,
+    live: Arc<Live>,
+    access: Access,
+    /// The sealed layer this reader keeps.
+    pinned: Option<LayerId>,
+}
+
+impl Attachment {
+    pub(crate) fn new(core: Arc<Core>, live: Arc<Live>, access: Access, pinned: Option<LayerId>) -> Self {
+        Self { inner: Arc::new(Open { core, live, access, pinned }) }
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.inner.live
+    }
+
+    pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.inner.core, core)
+    }
+
+    /// Bytes the guest sees; changes when the volume is resized.
+    pub fn size(&self) -> u64 {
+        self.inner.live.size()
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.inner.access == Access::ReadOnly
+    }
+
+    /// The name it was opened by, or was renamed to since.
+    pub fn name(&self) -> String {
+        self.inner.live.name.lock().clone()
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Attachment({}, {:?})", self.name(), self.inner.access)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut catalog = self.core.catalog.lock();
+        self.live.detach(self.access);
+        let id = self.pinned.unwrap_or_else(|| self.live.read().id);
+        if catalog.try_layer(id).is_some() {
+            let layer = catalog.peek_mut(id);
+            layer.pins -= u32::from(self.pinned.is_some());
+            layer.close(&self.live);
+        }
+        // A layer that was only kept by this reader can be reclaimed now.
+        catalog.touch();
+        drop(catalog);
+        self.core.keeper.ring();
+    }
+}

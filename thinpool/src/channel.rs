@@ -1,0 +1,288 @@
+//! A channel: one thread's way to read and write volumes.
+//!
+//! Requests live in a slab of small state machines. [`Channel::submit`] runs a request as far as it gets without
+//! waiting; [`Channel::poll`] takes what the device has completed, lets those requests go on, looks again at the
+//! parked ones when something they may wait for has happened, and hands out replies. A channel never blocks.
+
+mod device;
+mod extents;
+mod flush;
+mod overwrite;
+mod plan;
+mod read;
+mod slot;
+mod update;
+
+use crate::core::Core;
+use crate::epoch::EpochCounts;
+use crate::error::Error;
+use crate::node_cache::CachedNodes;
+use crate::request::{Action, Payload, Reply, Request, RequestError};
+use crate::wake::{Bell, sleep_on};
+use blockstore::{Buffer, Completion, IoChannel, Submission};
+use slot::{Flow, Slot, Work};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What others see of a channel.
+#[derive(Debug)]
+pub(crate) struct ChannelShared {
+    pub(crate) bell: Bell,
+    pub(crate) epochs: EpochCounts,
+    lane: usize,
+}
+
+/// One thread's channel to the pool.
+pub struct Channel {
+    core: Arc<Core>,
+    shared: Arc<ChannelShared>,
+    io: Box<dyn IoChannel>,
+    nodes: CachedNodes,
+    slots: Vec<Option<Slot>>,
+    vacant: Vec<usize>,
+    parked: Vec<usize>,
+    /// Operations the device has had no room for yet.
+    outbox: VecDeque<Submission>,
+    completions: Vec<Completion>,
+    replies: Vec<Reply>,
+    events_seen: u64,
+    pieces: Vec<device::Piece>,
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Channel(lane {}, {} in flight)", self.shared.lane, self.in_flight())
+    }
+}
+
+impl Channel {
+    pub(crate) fn open(core: Arc<Core>) -> Result<Self, Error> {
+        let io = core.device.open_channel(core.limits.device_depth)?;
+        let bell = if core.limits.polled { Bell::silent() } else { Bell::new()? };
+        let mut channels = core.channels.lock();
+        let lane = free_lane(&channels, core.tail.lanes()).ok_or_else(|| {
+            Error::Invalid(format!("{} channels are open already; that is the most", channels.len()))
+        })?;
+        let shared = Arc::new(ChannelShared { bell, epochs: EpochCounts::default(), lane });
+        channels.push(shared.clone());
+        drop(channels);
+        let requests = core.limits.requests_max;
+        Ok(Self {
+            nodes: CachedNodes::new(core.cache.clone()),
+            events_seen: core.events.load(Ordering::SeqCst),
+            core,
+            shared,
+            io,
+            slots: (0..requests).map(|_| None).collect(),
+            vacant: (0..requests).rev().collect(),
+            parked: Vec::new(),
+            outbox: VecDeque::new(),
+            completions: Vec::new(),
+            replies: Vec::new(),
+            pieces: Vec::new(),
+        })
+    }
+
+    /// Takes a request; gives it back when as many are in flight as the channel holds.
+    ///
+    /// # Panics
+    /// When the attachment is of another pool, or the request is one its door should have refused.
+    pub fn submit(&mut self, request: Request) -> Result<(), Request> {
+        assert!(
+            request.attachment.belongs_to(&self.core),
+            "an attachment is used with channels of its own pool"
+        );
+        let Some(index) = self.vacant.pop() else { return Err(request) };
+        let Request { tag, attachment, action } = request;
+        assert_legal(&attachment, &action);
+        let work = match action {
+            Action::Read { offset, buffer } => Work::Read(read::Read::new(offset, buffer)),
+            Action::Write { offset, buffer, durability } => {
+                Work::Overwrite(overwrite::Overwrite::new(offset, buffer, durability))
+            }
+            Action::Flush => Work::Flush(flush::Flush::default()),
+            Action::Trim { offset, length, durability } => {
+                Work::Update(update::Update::trim(offset, length, durability))
+            }
+            Action::WriteZeroes { offset, length, durability, space } => {
+                Work::Update(update::Update::zeroes(offset, length, durability, space))
+            }
+            Action::Extents { offset, length, limit } => {
+                Work::Extents(extents::Extents::new(offset, length, limit))
+            }
+        };
+        self.slots[index] = Some(Slot::new(tag, attachment, work));
+        self.drive(index);
+        self.send();
+        Ok(())
+    }
+
+    /// Goes on with everything that can go on; appends the replies that are ready and returns their number.
+    pub fn poll(&mut self, replies: &mut Vec<Reply>) -> usize {
+        self.shared.bell.clear();
+        self.shared.bell.take();
+        let mut completions = std::mem::take(&mut self.completions);
+        self.io.poll(&mut completions);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+        self.look_again();
+        self.send();
+        let count = self.replies.len();
+        replies.append(&mut self.replies);
+        count
+    }
+
+    /// Sleeps until `poll` would get on, or the time is over.
+    pub fn wait(&mut self, timeout: Duration) {
+        if !self.listen() {
+            return;
+        }
+        if self.events_seen != self.core.events.load(Ordering::SeqCst) && !self.parked.is_empty() {
+            return;
+        }
+        let descriptors = self.descriptors();
+        if !descriptors.is_empty() {
+            sleep_on(&descriptors, timeout);
+        }
+    }
+
+    /// Readable when [`Channel::poll`] would get on; call [`Channel::listen`] before sleeping on them.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.shared.bell.descriptor().into_iter().chain(self.io.descriptor()).collect()
+    }
+
+    /// Prepares for sleeping on the descriptors; false means: poll first. A device without a descriptor has completed
+    /// what it took, and nothing would wake a sleeper for that.
+    pub fn listen(&self) -> bool {
+        let device_wakes = match self.io.descriptor() {
+            Some(_) => self.outbox.is_empty() || self.io.in_flight() > 0,
+            None => !self.is_device_busy(),
+        };
+        self.replies.is_empty() && device_wakes && self.shared.bell.listen()
+    }
+
+    /// Requests submitted and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    /// Whether the device works for this channel at this moment (not only parked requests).
+    pub fn is_device_busy(&self) -> bool {
+        self.io.in_flight() > 0 || !self.outbox.is_empty()
+    }
+
+    fn send(&mut self) {
+        while !self.outbox.is_empty() {
+            let before = self.outbox.len();
+            self.io.submit(&mut self.outbox);
+            if self.outbox.len() == before {
+                break;
+            }
+        }
+    }
+
+    /// Runs a request until it waits or ends.
+    fn drive(&mut self, index: usize) {
+        loop {
+            let mut slot = self.slots[index].take().expect("only occupied slots are driven");
+            let flow = match &mut slot.work {
+                Work::Read(_) => self.step_read(index, &mut slot),
+                Work::Overwrite(_) => self.step_overwrite(index, &mut slot),
+                Work::Update(_) => self.step_update(index, &mut slot),
+                Work::Flush(_) => self.step_flush(index, &mut slot),
+                Work::Extents(_) => self.step_extents(index, &mut slot),
+            };
+            match flow {
+                Flow::Again => self.slots[index] = Some(slot),
+                Flow::Device => return self.slots[index] = Some(slot),
+                Flow::Parked => {
+                    self.slots[index] = Some(slot);
+                    return self.parked.push(index);
+                }
+                Flow::Done(result) => return self.finish(index, slot, result),
+            }
+        }
+    }
+
+    fn finish(&mut self, index: usize, mut slot: Slot, result: Result<Payload, RequestError>) {
+        self.leave_epoch(&mut slot);
+        assert_eq!(slot.pending, 0, "a request ends when the device is through with it");
+        self.vacant.push(index);
+        self.replies.push(Reply { tag: slot.tag, result });
+    }
+
+    /// Enters the epoch unless the request is in one already.
+    fn enter_epoch(&self, slot: &mut Slot) {
+        if slot.epoch.is_none() && !crate::mutants::active(crate::mutants::Mutant::ReuseBeforeDrained) {
+            slot.epoch = Some(self.shared.epochs.enter(&self.core.epochs));
+        }
+    }
+
+    fn leave_epoch(&self, slot: &mut Slot) {
+        if let Some(epoch) = slot.epoch.take()
+            && self.shared.epochs.leave(epoch)
+            && self.core.grace.is_under_way()
+        {
+            self.core.keeper.ring();
+        }
+    }
+
+    /// Parked requests try again when something has happened since they were parked.
+    fn look_again(&mut self) {
+        let events = self.core.events.load(Ordering::SeqCst);
+        if self.parked.is_empty() || events == self.events_seen {
+            return;
+        }
+        self.events_seen = events;
+        for index in std::mem::take(&mut self.parked) {
+            self.drive(index);
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // What is in flight keeps its epoch until the device is through with it.
+        let mut replies = Vec::new();
+        while self.is_device_busy() {
+            self.poll(&mut replies);
+            if self.is_device_busy() && self.io.wait(Duration::from_millis(100)).is_err() {
+                break;
+            }
+        }
+        for slot in self.slots.iter_mut().filter_map(Option::take) {
+            update::abandon(&self.core, slot, &self.shared);
+        }
+        let mut channels = self.core.channels.lock();
+        channels.retain(|channel| !Arc::ptr_eq(channel, &self.shared));
+    }
+}
+
+/// Lane 0 is the keeper's.
+fn free_lane(channels: &[Arc<ChannelShared>], lanes: usize) -> Option<usize> {
+    (1..lanes).find(|lane| channels.iter().all(|channel| channel.lane != *lane))
+}
+
+fn assert_legal(attachment: &crate::attachment::Attachment, action: &Action) {
+    let aligned = |offset: u64, length: u64| {
+        offset.is_multiple_of(crate::request::SECTOR_BYTES)
+            && length.is_multiple_of(crate::request::SECTOR_BYTES)
+    };
+    let bytes = |buffer: &Buffer| u64::try_from(buffer.len()).expect("a length");
+    let (offset, length, writes) = match action {
+        Action::Read { offset, buffer } => (*offset, bytes(buffer), false),
+        Action::Write { offset, buffer, .. } => (*offset, bytes(buffer), true),
+        Action::Flush => (0, 0, false),
+        Action::Trim { offset, length, .. } | Action::WriteZeroes { offset, length, .. } => {
+            (*offset, *length, true)
+        }
+        Action::Extents { offset, length, .. } => (*offset, *length, false),
+    };
+    assert!(aligned(offset, length), "the door refuses requests that are not whole sectors");
+    assert!(!(writes && attachment.is_read_only()), "the door refuses writes to a read-only export");
+}

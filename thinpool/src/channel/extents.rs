@@ -1,0 +1,68 @@
+//! Telling a client which parts of a volume are mapped.
+
+use super::Channel;
+use super::slot::{Flow, Slot, Work};
+use crate::ownership::Standing;
+use crate::request::{ExtentKind, ExtentStatus, Payload};
+use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
+use cow_tree::{Found, Missing};
+
+#[derive(Debug)]
+pub(super) struct Extents {
+    offset: u64,
+    length: u64,
+    limit: usize,
+    found: Vec<ExtentStatus>,
+    /// Bytes already looked at.
+    done: u64,
+}
+
+impl Extents {
+    pub(super) fn new(offset: u64, length: u64, limit: usize) -> Self {
+        Self { offset, length, limit, found: Vec::new(), done: 0 }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.done >= self.length || self.found.len() > self.limit
+    }
+
+    fn add(&mut self, length: u64, kind: ExtentKind) {
+        self.done += length;
+        match self.found.last_mut() {
+            Some(last) if last.kind == kind => last.length += length,
+            _ => self.found.push(ExtentStatus { length, kind }),
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn step_extents(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        if let Some(failure) = slot.failed {
+            return Flow::Done(Err(failure));
+        }
+        self.enter_epoch(slot);
+        let live = slot.attachment.live().clone();
+        let Work::Extents(work) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        let body = live.read();
+        let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        while !work.is_complete() {
+            let at = work.offset + work.done;
+            let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes)) {
+                Err(Missing(pointer)) => {
+                    drop(body);
+                    return self.fetch_node(index, slot, pointer);
+                }
+                Ok(Found::Hole { end, .. }) => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
+                Ok(Found::Mapped(mapping)) => {
+                    let own = body.ownership.standing(mapping.tag) != Standing::Foreign;
+                    let end = (mapping.start.0 + u64::from(mapping.length)) * block_bytes;
+                    (end, if own { ExtentKind::Own } else { ExtentKind::Shared })
+                }
+            };
+            let end = end.min(work.offset + work.length);
+            work.add(end - at, kind);
+        }
+        work.found.truncate(work.limit);
+        Flow::Done(Ok(Payload::Extents(std::mem::take(&mut work.found))))
+    }
+}

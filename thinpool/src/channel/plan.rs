@@ -1,0 +1,218 @@
+//! What one chunk of a slow write has to do, decided by one lookup under its range lock.
+
+use super::Channel;
+use crate::live::Live;
+use crate::ownership::Standing;
+use cow_tree::units::{BLOCK_BYTES, BlockAddress, LogicalBlock};
+use cow_tree::{Found, Mapping, Missing};
+use std::ops::Range;
+
+/// What the guest wants of the bytes of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// Store them; whole blocks of zeros that are not owned need no space.
+    Store,
+    /// Store zeros and keep the space.
+    Fill,
+    /// Read as zeros, space given back; partial blocks are filled with zeros where they are mapped.
+    Erase,
+    /// Whole blocks are given back; partial ones stay as they are.
+    Trim,
+}
+
+/// The bytes of a request that lie in one chunk, and the blocks they touch.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk {
+    /// Volume offsets in bytes.
+    pub(super) bytes: Range<u64>,
+    pub(super) blocks: Range<LogicalBlock>,
+    pub(super) intent: Intent,
+}
+
+/// What the map says about one block run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// May be overwritten in place at this address.
+    Owned(BlockAddress),
+    /// Somebody else's, or not yet to be overwritten.
+    Foreign(BlockAddress),
+    Hole,
+}
+
+/// One thing to do; blocks are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Overwrite these blocks where they are.
+    InPlace { blocks: Range<LogicalBlock>, address: BlockAddress },
+    /// Take new blocks for these.
+    Fresh { blocks: Range<LogicalBlock> },
+    /// Map nothing there any more.
+    Unmap { blocks: Range<LogicalBlock> },
+}
+
+/// The old content of a block the guest writes only partly: read from there, or zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edge {
+    pub(super) block: LogicalBlock,
+    pub(super) source: Option<BlockAddress>,
+    /// The block is overwritten in place, by a device that cannot write single sectors: writes in flight must end
+    /// before its old content is read (A9).
+    pub(super) in_place: bool,
+}
+
+/// The plan of one chunk.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) tasks: Vec<Task>,
+    pub(super) edges: Vec<Edge>,
+    /// A mapping near the chunk, for placement.
+    pub(super) neighbour: Option<Mapping>,
+}
+
+impl Chunk {
+    fn covers(&self, block: LogicalBlock) -> bool {
+        let bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        self.bytes.start <= block.0 * bytes && (block.0 + 1) * bytes <= self.bytes.end
+    }
+
+    fn is_zero(&self, content: Option<&[u8]>, block: LogicalBlock) -> bool {
+        let Some(content) = content else { return true };
+        let bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        let start = usize::try_from(block.0 * bytes - self.bytes.start).expect("within the chunk");
+        content[start..start + BLOCK_BYTES].iter().all(|byte| *byte == 0)
+    }
+}
+
+impl Channel {
+    /// `content`: the chunk's bytes, when the guest gave any.
+    pub(super) fn plan(&self, live: &Live, chunk: &Chunk, content: Option<&[u8]>) -> Result<Plan, Missing> {
+        let mut plan = Plan::default();
+        let durable = self.core.durable();
+        let sectors = self.core.device.alignment() <= 512;
+        let body = live.read();
+        let mut block = chunk.blocks.start;
+        while block < chunk.blocks.end {
+            let (end, ground) = match body.tree.lookup(&self.nodes, block)? {
+                Found::Hole { end, .. } => (end, Ground::Hole),
+                Found::Mapped(mapping) => {
+                    let address = mapping.address.offset_by(block.0 - mapping.start.0);
+                    let end = LogicalBlock(mapping.start.0 + u64::from(mapping.length));
+                    if body.ownership.standing(mapping.tag) != Standing::Foreign {
+                        plan.neighbour = Some(mapping);
+                    }
+                    let owned = body.ownership.may_overwrite(mapping.tag, durable);
+                    (end, if owned { Ground::Owned(address) } else { Ground::Foreign(address) })
+                }
+            };
+            let end = end.min(chunk.blocks.end);
+            plan_run(&mut plan, chunk, content, block..end, ground, sectors);
+            block = end;
+        }
+        if plan.neighbour.is_none() {
+            let (before, after) = body.tree.neighbours(&self.nodes, chunk.blocks.start)?;
+            let mine = |mapping: &Mapping| body.ownership.standing(mapping.tag) != Standing::Foreign;
+            plan.neighbour = before.filter(mine).or(after.filter(mine));
+        }
+        Ok(plan)
+    }
+}
+
+/// Plans a run of blocks of one ground, block by block where the content decides.
+fn plan_run(
+    plan: &mut Plan,
+    chunk: &Chunk,
+    content: Option<&[u8]>,
+    run: Range<LogicalBlock>,
+    ground: Ground,
+    sectors: bool,
+) {
+    let mut block = run.start;
+    while block < run.end {
+        let next = LogicalBlock(block.0 + 1);
+        let here = ground.at(block.0 - run.start.0);
+        let task = if chunk.covers(block) {
+            whole(chunk, content, block..next, here)
+        } else {
+            partial(plan, chunk, block..next, here, sectors)
+        };
+        if let Some(task) = task {
+            push(&mut plan.tasks, task);
+        }
+        block = next;
+    }
+}
+
+fn whole(chunk: &Chunk, content: Option<&[u8]>, blocks: Range<LogicalBlock>, ground: Ground) -> Option<Task> {
+    let fresh = || Some(Task::Fresh { blocks: blocks.clone() });
+    match (chunk.intent, ground) {
+        (Intent::Erase | Intent::Trim, Ground::Hole) => None,
+        (Intent::Erase | Intent::Trim, _) => Some(Task::Unmap { blocks }),
+        (Intent::Store | Intent::Fill, Ground::Owned(address)) => Some(Task::InPlace { blocks, address }),
+        (Intent::Fill, _) => fresh(),
+        (Intent::Store, Ground::Hole) if chunk.is_zero(content, blocks.start) => None,
+        (Intent::Store, Ground::Foreign(_)) if chunk.is_zero(content, blocks.start) => {
+            Some(Task::Unmap { blocks })
+        }
+        (Intent::Store, _) => fresh(),
+    }
+}
+
+fn partial(
+    plan: &mut Plan,
+    chunk: &Chunk,
+    blocks: Range<LogicalBlock>,
+    ground: Ground,
+    sectors: bool,
+) -> Option<Task> {
+    let block = blocks.start;
+    match (chunk.intent, ground) {
+        (Intent::Trim, _) | (Intent::Erase, Ground::Hole) => None,
+        (_, Ground::Owned(address)) => {
+            if !sectors {
+                plan.edges.push(Edge { block, source: Some(address), in_place: true });
+            }
+            Some(Task::InPlace { blocks, address })
+        }
+        (_, Ground::Foreign(address)) => {
+            plan.edges.push(Edge { block, source: Some(address), in_place: false });
+            Some(Task::Fresh { blocks })
+        }
+        (_, Ground::Hole) => {
+            plan.edges.push(Edge { block, source: None, in_place: false });
+            Some(Task::Fresh { blocks })
+        }
+    }
+}
+
+impl Ground {
+    fn at(self, blocks: u64) -> Self {
+        match self {
+            Ground::Owned(address) => Ground::Owned(address.offset_by(blocks)),
+            Ground::Foreign(address) => Ground::Foreign(address.offset_by(blocks)),
+            Ground::Hole => Ground::Hole,
+        }
+    }
+}
+
+/// Appends a task, joined to the last one where it goes on from it.
+fn push(tasks: &mut Vec<Task>, task: Task) {
+    let joined = match (tasks.last_mut(), &task) {
+        (Some(Task::InPlace { blocks: old, address: first }), Task::InPlace { blocks: new, address })
+            if old.end == new.start && first.offset_by(old.end.0 - old.start.0) == *address =>
+        {
+            old.end = new.end;
+            true
+        }
+        (Some(Task::Fresh { blocks: old }), Task::Fresh { blocks: new })
+        | (Some(Task::Unmap { blocks: old }), Task::Unmap { blocks: new })
+            if old.end == new.start =>
+        {
+            old.end = new.end;
+            true
+        }
+        _ => false,
+    };
+    if !joined {
+        tasks.push(task);
+    }
+}

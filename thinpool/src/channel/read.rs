@@ -1,0 +1,147 @@
+//! Reading: look the range up, read each piece from where it is, zeros from nowhere.
+
+use super::Channel;
+use super::device::Piece;
+use super::slot::{Flow, Slot, Work};
+use crate::live::Live;
+use crate::request::{Payload, RequestError};
+use blockstore::Buffer;
+use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
+use cow_tree::{Found, Missing};
+
+#[derive(Debug)]
+pub(super) struct Read {
+    offset: u64,
+    /// The whole buffer, before the pieces have left and after the last has come back.
+    buffer: Option<Buffer>,
+    parts: Vec<Option<Buffer>>,
+    /// For a device that cannot read single sectors: the bytes to skip at the front of each piece's own buffer, and
+    /// the part the rest goes to.
+    bounced: Vec<Option<(usize, Buffer)>>,
+    submitted: bool,
+}
+
+impl Read {
+    pub(super) fn new(offset: u64, buffer: Buffer) -> Self {
+        Self { offset, buffer: Some(buffer), parts: Vec::new(), bounced: Vec::new(), submitted: false }
+    }
+
+    /// A piece comes back from the device.
+    pub(super) fn accept(&mut self, piece: u32, buffer: Buffer) {
+        let index = usize::try_from(piece).expect("an index");
+        let bounced = self.bounced.get_mut(index).and_then(Option::take);
+        self.parts[index] = Some(match bounced {
+            None => buffer,
+            Some((skip, mut part)) => {
+                let length = part.len();
+                part.copy_from_slice(&buffer[skip..skip + length]);
+                part
+            }
+        });
+    }
+
+    fn joined(&mut self) -> Buffer {
+        let mut parts = self.parts.drain(..).map(|part| part.expect("every piece has come back"));
+        let mut whole = parts.next().expect("a read has at least one piece");
+        parts.for_each(|part| whole.unsplit(part));
+        whole
+    }
+}
+
+impl Channel {
+    pub(super) fn step_read(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        if let Some(failure) = slot.failed {
+            return Flow::Done(Err(failure));
+        }
+        let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        if read.submitted {
+            return Flow::Done(Ok(Payload::Buffer(read.joined())));
+        }
+        let buffer = read.buffer.take().expect("nothing has been submitted");
+        if buffer.is_empty() {
+            return Flow::Done(Ok(Payload::Buffer(buffer)));
+        }
+        let offset = read.offset;
+        self.enter_epoch(slot);
+        let live = slot.attachment.live().clone();
+        if crate::poison::is_doubtful(&self.core, offset, buffer.len()) {
+            return Flow::Done(Err(RequestError::Io));
+        }
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let looked_up = self.look_up(&live, offset, buffer.len(), &mut pieces);
+        let flow = match looked_up {
+            Ok(()) => self.read_pieces(index, slot, &pieces, buffer),
+            Err(Missing(pointer)) => {
+                let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
+                read.buffer = Some(buffer);
+                self.fetch_node(index, slot, pointer)
+            }
+        };
+        self.pieces = pieces;
+        flow
+    }
+
+    /// Cuts a range of bytes into runs of the device and holes.
+    pub(super) fn look_up(
+        &self,
+        live: &Live,
+        offset: u64,
+        length: usize,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), Missing> {
+        pieces.clear();
+        let body = live.read();
+        let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        let (mut at, end) = (offset, offset + u64::try_from(length).expect("a length"));
+        while at < end {
+            let block = LogicalBlock(at / block_bytes);
+            let (run_end, device) = match body.tree.lookup(&self.nodes, block)? {
+                Found::Mapped(mapping) => {
+                    let start = mapping.start.0 * block_bytes;
+                    let run_end = start + u64::from(mapping.length) * block_bytes;
+                    (run_end, Some(mapping.address.byte_offset() + (at - start)))
+                }
+                Found::Hole { end, .. } => (end.0.saturating_mul(block_bytes), None),
+            };
+            let upto = run_end.min(end);
+            pieces
+                .push(Piece { length: usize::try_from(upto - at).expect("within the request"), at: device });
+            at = upto;
+        }
+        Ok(())
+    }
+
+    fn read_pieces(&mut self, index: usize, slot: &mut Slot, pieces: &[Piece], mut buffer: Buffer) -> Flow {
+        let alignment = self.core.device.alignment();
+        let mut parts: Vec<Option<Buffer>> = Vec::with_capacity(pieces.len());
+        let mut bounced = Vec::new();
+        for (number, piece) in pieces.iter().enumerate() {
+            let rest = (piece.length < buffer.len()).then(|| buffer.split_off(piece.length));
+            let mut part = std::mem::replace(&mut buffer, rest.unwrap_or_else(|| Buffer::zeroed(0)));
+            let Some(at) = piece.at else {
+                part.fill(0);
+                parts.push(Some(part));
+                continue;
+            };
+            parts.push(None);
+            let piece_number = u32::try_from(number).expect("requests are bounded");
+            let aligned = at.is_multiple_of(u64::try_from(alignment).expect("small"))
+                && part.len().is_multiple_of(alignment);
+            if aligned {
+                self.push_read(index, slot, piece_number, at, part);
+            } else {
+                let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+                let skip = usize::try_from(at % block_bytes).expect("less than a block");
+                let covering = Buffer::zeroed((skip + part.len()).next_multiple_of(BLOCK_BYTES));
+                bounced.resize_with(number, || None);
+                bounced.push(Some((skip, part)));
+                self.push_read(index, slot, piece_number, at - at % block_bytes, covering);
+            }
+        }
+        let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        read.parts = parts;
+        read.bounced = bounced;
+        read.submitted = true;
+        if slot.pending == 0 { Flow::Again } else { Flow::Device }
+    }
+}

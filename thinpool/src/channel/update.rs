@@ -1,0 +1,503 @@
+//! The slow way of a write, and the only way of trims and zeroes.
+//!
+//! The request is cut into chunks that do not cross a placement window. Each chunk: lock its range, look it up, take
+//! blocks, complete partly written ones, write, then publish all its map changes as one record, unlock. Durability is
+//! waited for once, at the end. A chunk that has to wait for space, or for a closed gate, leaves its epoch and plans
+//! again when it goes on, so that neither a snapshot nor the return of freed blocks ever waits for it.
+
+use super::plan::{Chunk, Edge, Intent, Task};
+use super::slot::{Flow, Slot, Work};
+use super::{Channel, ChannelShared};
+use crate::core::{Core, Stalled};
+use crate::groups::{GroupKind, NoRun, Placement, Run};
+use crate::ids::CommitNumber;
+use crate::keeper::reclaim;
+use crate::live::{Live, WINDOW_BLOCKS};
+use crate::mutants::{self, Mutant};
+use crate::range_lock::RangeTicket;
+use crate::record::Change;
+use crate::request::{Payload, RequestError, ZeroSpace};
+use blockstore::{Buffer, Durability};
+use cow_tree::Missing;
+use cow_tree::units::{BLOCK_BYTES, BlockAddress, BlockCount, LogicalBlock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Blocks of one chunk that only unmaps: bounds the time its volume's lock is held.
+const UNMAP_BLOCKS_MAX: u64 = 1024;
+
+#[derive(Debug)]
+pub(super) struct Update {
+    /// Bytes still to do.
+    rest: std::ops::Range<u64>,
+    data: Option<Buffer>,
+    intent: Intent,
+    durability: Durability,
+    phase: Phase,
+    chunk: Option<Chunk>,
+    ticket: Option<RangeTicket>,
+    /// Blocks taken for the chunk.
+    fresh: Vec<Run>,
+    changes: Vec<Change>,
+    tasks: Vec<Task>,
+    edges: Vec<(Edge, Option<Buffer>)>,
+    /// The chunk's bytes, widened to whole blocks when it does not start and end on one.
+    content: Option<Buffer>,
+    /// A grace period has passed since the chunk's range was locked.
+    graced: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Lock,
+    Plan,
+    /// Writes in flight must end before an owned block's old content may be read.
+    Grace(CommitNumber),
+    ReadEdges,
+    Write,
+    Publish,
+    Durable(Option<CommitNumber>),
+}
+
+impl Update {
+    fn new(rest: std::ops::Range<u64>, data: Option<Buffer>, intent: Intent, durability: Durability) -> Self {
+        Self {
+            rest,
+            data,
+            intent,
+            durability,
+            phase: Phase::Lock,
+            chunk: None,
+            ticket: None,
+            fresh: Vec::new(),
+            changes: Vec::new(),
+            tasks: Vec::new(),
+            edges: Vec::new(),
+            content: None,
+            graced: false,
+        }
+    }
+
+    pub(super) fn write(offset: u64, buffer: Buffer, durability: Durability) -> Self {
+        let end = offset + u64::try_from(buffer.len()).expect("a length");
+        Self::new(offset..end, Some(buffer), Intent::Store, durability)
+    }
+
+    pub(super) fn trim(offset: u64, length: u64, durability: Durability) -> Self {
+        Self::new(offset..offset + length, None, Intent::Trim, durability)
+    }
+
+    pub(super) fn zeroes(offset: u64, length: u64, durability: Durability, space: ZeroSpace) -> Self {
+        let intent = if space == ZeroSpace::Allocate { Intent::Fill } else { Intent::Erase };
+        Self::new(offset..offset + length, None, intent, durability)
+    }
+
+    /// An edge's old content comes back.
+    pub(super) fn accept(&mut self, piece: u32, buffer: Buffer) {
+        if self.phase == Phase::ReadEdges {
+            let index = usize::try_from(piece).expect("an index");
+            self.edges[index].1 = Some(buffer);
+        }
+    }
+
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        let grain = match self.intent {
+            Intent::Store | Intent::Fill => WINDOW_BLOCKS,
+            Intent::Erase | Intent::Trim => UNMAP_BLOCKS_MAX,
+        };
+        let start = self.rest.start;
+        let end = ((start / (grain * bytes) + 1) * grain * bytes).min(self.rest.end);
+        self.rest.start = end;
+        Some(Chunk {
+            bytes: start..end,
+            blocks: LogicalBlock(start / bytes)..LogicalBlock(end.div_ceil(bytes)),
+            intent: self.intent,
+        })
+    }
+}
+
+impl Channel {
+    pub(super) fn step_update(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        let live = slot.attachment.live().clone();
+        if let Some(failure) = slot.failed {
+            return self.fail_update(slot, &live, failure);
+        }
+        match update_of(slot).phase {
+            Phase::Lock => self.lock_chunk(slot, &live),
+            Phase::Plan => self.plan_chunk(index, slot, &live),
+            Phase::Grace(number) => {
+                if !self.core.grace.is_over(number) {
+                    return Flow::Parked;
+                }
+                let update = update_of(slot);
+                (update.graced, update.phase) = (true, Phase::Plan);
+                Flow::Again
+            }
+            Phase::ReadEdges => self.write_chunk(index, slot),
+            Phase::Write => {
+                update_of(slot).phase = Phase::Publish;
+                Flow::Again
+            }
+            Phase::Publish => self.publish_chunk(index, slot, &live),
+            Phase::Durable(number) => self.wait_durable(slot, number),
+        }
+    }
+
+    fn lock_chunk(&mut self, slot: &mut Slot, live: &Live) -> Flow {
+        let update = update_of(slot);
+        if update.chunk.is_none() {
+            update.chunk = update.next_chunk();
+        }
+        let Some(chunk) = &update.chunk else {
+            update.phase = Phase::Durable(None);
+            return Flow::Again;
+        };
+        if self.core.is_poisoned() {
+            return Flow::Done(Err(RequestError::Poisoned));
+        }
+        if self.core.closing.load(Ordering::SeqCst) {
+            return Flow::Done(Err(RequestError::ShuttingDown));
+        }
+        if !mutants::active(Mutant::NoRangeLock) {
+            let Some(ticket) = live.ranges.lock().try_lock(chunk.blocks.clone()) else { return Flow::Parked };
+            live.locked_ranges.fetch_add(1, Ordering::SeqCst);
+            update.ticket = Some(ticket);
+        }
+        update.phase = Phase::Plan;
+        Flow::Again
+    }
+
+    fn plan_chunk(&mut self, index: usize, slot: &mut Slot, live: &Live) -> Flow {
+        if self.core.is_poisoned() {
+            return self.fail_update(slot, live, RequestError::Poisoned);
+        }
+        self.enter_epoch(slot);
+        if live.is_gate_closed() {
+            self.leave_epoch(slot);
+            return Flow::Parked;
+        }
+        let update = update_of(slot);
+        let chunk = update.chunk.clone().expect("a chunk is locked");
+        if update.content.is_none() {
+            update.content = take_content(update, &chunk);
+        }
+        let plan = {
+            let update = update_of(slot);
+            let content = update.content.as_deref().map(|bytes| own_bytes(bytes, &chunk));
+            self.plan(live, &chunk, content)
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(Missing(pointer)) => return self.fetch_node(index, slot, pointer),
+        };
+        let update = update_of(slot);
+        update.changes.clear();
+        if let Err(stop) = take_blocks(&self.core, live, update, &plan.tasks, plan.neighbour) {
+            give_back(&self.core, update);
+            return self.wait_for_space(slot, live, stop);
+        }
+        let update = update_of(slot);
+        update.tasks = plan.tasks;
+        update.edges = plan.edges.into_iter().map(|edge| (edge, None)).collect();
+        if !update.graced && update.edges.iter().any(|(edge, _)| edge.in_place) {
+            // Only the lock is kept: a snapshot may seal these blocks meanwhile, so the chunk is planned again.
+            give_back(&self.core, update);
+            let number = self.core.grace.want(&self.core);
+            update.phase = Phase::Grace(number);
+            self.leave_epoch(slot);
+            return Flow::Parked;
+        }
+        update.phase = Phase::ReadEdges;
+        self.read_edges(index, slot)
+    }
+
+    /// Leaves the epoch while the keeper finds space; fails when there is none to find.
+    fn wait_for_space(&mut self, slot: &mut Slot, live: &Live, stop: NoRun) -> Flow {
+        self.leave_epoch(slot);
+        match stop {
+            NoRun::NeedsLoad(group) => self.core.need(|needs| drop(needs.load.insert(group))),
+            NoRun::NeedsAllocation(group) => self.core.need(|needs| drop(needs.activate.insert(group))),
+            NoRun::Full { quarantined } if quarantined > BlockCount(0) => {
+                self.core.need(|needs| needs.release = true);
+                self.core.want_commit();
+            }
+            // A layer that was deleted gives its blocks back while it is swept.
+            NoRun::Full { .. } if self.core.with_catalog(|catalog| reclaim::has_work(catalog)) => {
+                self.core.want_commit();
+            }
+            NoRun::Full { .. } => return self.fail_update(slot, live, RequestError::OutOfSpace),
+        }
+        Flow::Parked
+    }
+
+    fn read_edges(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        let sources: Vec<Option<BlockAddress>> =
+            update_of(slot).edges.iter().map(|(edge, _)| edge.source).collect();
+        for (number, source) in (0_u32..).zip(sources) {
+            if let Some(address) = source {
+                self.push_read(index, slot, number, address.byte_offset(), Buffer::zeroed(BLOCK_BYTES));
+            }
+        }
+        if slot.pending == 0 { self.write_chunk(index, slot) } else { Flow::Device }
+    }
+
+    /// Completes the partly written blocks and writes everything where it goes.
+    fn write_chunk(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        let update = update_of(slot);
+        let chunk = update.chunk.clone().expect("a chunk is locked");
+        let tasks = std::mem::take(&mut update.tasks);
+        update.phase = Phase::Write;
+        let Some(mut content) = update.content.take() else { return Flow::Again };
+        for (edge, old) in std::mem::take(&mut update.edges) {
+            complete_edge(&mut content, &chunk, edge, old);
+        }
+        let fresh = update.changes.clone();
+        let sectors = self.core.device.alignment() <= 512;
+        let mut writes: Vec<(LogicalBlock, LogicalBlock, BlockAddress, bool)> = Vec::new();
+        for task in &tasks {
+            if let Task::InPlace { blocks, address } = task {
+                writes.push((blocks.start, blocks.end, *address, true));
+            }
+        }
+        for change in &fresh {
+            if let Change::Map { start, length, address } = *change {
+                let end = start + u64::from(length);
+                writes.push((LogicalBlock(start), LogicalBlock(end), BlockAddress(address), false));
+            }
+        }
+        writes.sort_unstable_by_key(|(start, ..)| *start);
+        let mut at = chunk.blocks.start;
+        for (start, end, address, in_place) in writes {
+            content = skip(content, at, start);
+            let rest = content.split_off(bytes_of(end.0 - start.0));
+            let part = std::mem::replace(&mut content, rest);
+            let (offset, part) = if in_place && sectors {
+                trimmed(part, start, address, &chunk)
+            } else {
+                (address.byte_offset(), part)
+            };
+            self.push_write(index, slot, offset, part, Durability::Cached);
+            at = end;
+        }
+        if slot.pending == 0 { Flow::Again } else { Flow::Device }
+    }
+
+    fn publish_chunk(&mut self, index: usize, slot: &mut Slot, live: &Arc<Live>) -> Flow {
+        // Everything is on the device: a chunk that waits here holds no block anybody else may free.
+        self.enter_epoch(slot);
+        let update = update_of(slot);
+        if !update.changes.is_empty() {
+            let published =
+                self.core.publish(self.shared.lane, live, &self.nodes, &update.changes, &update.fresh);
+            match published {
+                Ok(_) => {}
+                Err(Stalled::Missing(Missing(pointer))) => return self.fetch_node(index, slot, pointer),
+                Err(Stalled::TailFull) => {
+                    self.leave_epoch(slot);
+                    self.core.want_commit();
+                    return Flow::Parked;
+                }
+                Err(Stalled::Credits) => {
+                    self.leave_epoch(slot);
+                    self.core.need(|needs| needs.checkpoint = true);
+                    return Flow::Parked;
+                }
+                Err(Stalled::Poisoned) => return self.fail_update(slot, live, RequestError::Poisoned),
+                Err(Stalled::Closing) => return self.fail_update(slot, live, RequestError::ShuttingDown),
+            }
+        }
+        let update = update_of(slot);
+        update.fresh.clear();
+        update.changes.clear();
+        update.content = None;
+        update.chunk = None;
+        update.graced = false;
+        update.phase = Phase::Lock;
+        unlock(&self.core, update, live);
+        self.leave_epoch(slot);
+        Flow::Again
+    }
+
+    fn wait_durable(&mut self, slot: &mut Slot, number: Option<CommitNumber>) -> Flow {
+        let update = update_of(slot);
+        if update.durability == Durability::Cached || mutants::active(Mutant::FuaIgnored) {
+            return Flow::Done(Ok(Payload::None));
+        }
+        if self.core.is_poisoned() {
+            return Flow::Done(Err(RequestError::Poisoned));
+        }
+        match number {
+            None => update.phase = Phase::Durable(Some(self.core.want_commit())),
+            Some(number) if self.core.is_committed(number) => return Flow::Done(Ok(Payload::None)),
+            Some(_) => {}
+        }
+        Flow::Parked
+    }
+
+    fn fail_update(&mut self, slot: &mut Slot, live: &Live, failure: RequestError) -> Flow {
+        let update = update_of(slot);
+        give_back(&self.core, update);
+        unlock(&self.core, update, live);
+        Flow::Done(Err(failure))
+    }
+}
+
+/// Undoes what a request holds when its channel goes away.
+pub(super) fn abandon(core: &Core, mut slot: Slot, shared: &ChannelShared) {
+    let live = slot.attachment.live().clone();
+    if let Work::Update(update) = &mut slot.work {
+        give_back(core, update);
+        unlock(core, update, &live);
+    }
+    if let Some(epoch) = slot.epoch.take() {
+        shared.epochs.leave(epoch);
+    }
+}
+
+fn update_of(slot: &mut Slot) -> &mut Update {
+    let Work::Update(update) = &mut slot.work else { unreachable!("the caller matched on the work") };
+    update
+}
+
+fn unlock(core: &Core, update: &mut Update, live: &Live) {
+    if let Some(ticket) = update.ticket.take() {
+        let waited_for = live.ranges.lock().unlock(ticket);
+        live.locked_ranges.fetch_sub(1, Ordering::SeqCst);
+        if waited_for {
+            core.announce();
+        }
+    }
+}
+
+/// Blocks that were taken and not published were never seen by anybody.
+fn give_back(core: &Core, update: &mut Update) {
+    let mut groups = core.groups.lock();
+    update.fresh.drain(..).for_each(|run| groups.unreserve(run));
+}
+
+/// Takes blocks for every fresh run and notes the changes of the map, in the order of the tasks.
+fn take_blocks(
+    core: &Core,
+    live: &Live,
+    update: &mut Update,
+    tasks: &[Task],
+    neighbour: Option<cow_tree::Mapping>,
+) -> Result<(), NoRun> {
+    for task in tasks {
+        match task {
+            Task::InPlace { .. } => {}
+            Task::Unmap { blocks } => {
+                let length = blocks.end.0 - blocks.start.0;
+                update.changes.push(Change::Unmap { start: blocks.start.0, length });
+            }
+            Task::Fresh { blocks } => {
+                let mut at = blocks.start;
+                while at < blocks.end {
+                    let placement = Placement {
+                        hint: hint(live, at, neighbour),
+                        offset_in_window: u32::try_from(at.0 % WINDOW_BLOCKS).expect("less than a window"),
+                    };
+                    let wanted = BlockCount(blocks.end.0 - at.0);
+                    let run = core.groups.lock().reserve(GroupKind::Data, wanted, placement)?;
+                    live.remember_window(at, run.address);
+                    update.fresh.push(run);
+                    let length = u32::try_from(run.length.0).expect("a chunk is short");
+                    update.changes.push(Change::Map { start: at.0, length, address: run.address.0 });
+                    at = LogicalBlock(at.0 + run.length.0);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a block would join its neighbours: at the same distance from one of them within the window.
+fn hint(live: &Live, at: LogicalBlock, neighbour: Option<cow_tree::Mapping>) -> Option<BlockAddress> {
+    if let Some(address) = live.window(at) {
+        return Some(address);
+    }
+    let mapping = neighbour.filter(|mapping| mapping.start.0 / WINDOW_BLOCKS == at.0 / WINDOW_BLOCKS)?;
+    let address = mapping.address.0.checked_add(at.0)?.checked_sub(mapping.start.0)?;
+    Some(BlockAddress(address))
+}
+
+/// The chunk's bytes: the guest's own buffer where it has whole blocks, else a copy inside whole blocks.
+fn take_content(update: &mut Update, chunk: &Chunk) -> Option<Buffer> {
+    let length = usize::try_from(chunk.bytes.end - chunk.bytes.start).expect("a chunk is short");
+    let covering = bytes_of(chunk.blocks.end.0 - chunk.blocks.start.0);
+    match chunk.intent {
+        Intent::Trim => None,
+        // Whole blocks are unmapped, not written.
+        Intent::Erase if length == covering => None,
+        Intent::Fill | Intent::Erase => Some(Buffer::zeroed(covering)),
+        Intent::Store => {
+            let mut part = update.data.take().expect("a write has its data until the last chunk");
+            if length < part.len() {
+                update.data = Some(part.split_off(length));
+            }
+            if length == covering {
+                return Some(part);
+            }
+            let mut whole = Buffer::zeroed(covering);
+            let head = head_bytes(chunk);
+            whole[head..head + length].copy_from_slice(&part);
+            Some(whole)
+        }
+    }
+}
+
+fn head_bytes(chunk: &Chunk) -> usize {
+    usize::try_from(chunk.bytes.start % u64::try_from(BLOCK_BYTES).expect("small"))
+        .expect("less than a block")
+}
+
+/// The guest's own bytes inside the widened content.
+fn own_bytes<'a>(content: &'a [u8], chunk: &Chunk) -> &'a [u8] {
+    let head = head_bytes(chunk);
+    let length = usize::try_from(chunk.bytes.end - chunk.bytes.start).expect("a chunk is short");
+    &content[head..head + length]
+}
+
+fn bytes_of(blocks: u64) -> usize {
+    usize::try_from(blocks).expect("a chunk is short") * BLOCK_BYTES
+}
+
+/// Fills the part of an edge block that the guest did not write with what was there.
+fn complete_edge(content: &mut Buffer, chunk: &Chunk, edge: Edge, old: Option<Buffer>) {
+    let Some(old) = old else { return };
+    if mutants::active(Mutant::PartialNotFilled) {
+        return;
+    }
+    let at = bytes_of(edge.block.0 - chunk.blocks.start.0);
+    let block_start = edge.block.0 * u64::try_from(BLOCK_BYTES).expect("small");
+    let inside = |offset: u64| usize::try_from(offset.saturating_sub(block_start)).unwrap_or(BLOCK_BYTES);
+    let head = inside(chunk.bytes.start).min(BLOCK_BYTES);
+    let tail = inside(chunk.bytes.end).min(BLOCK_BYTES);
+    content[at..at + head].copy_from_slice(&old[..head]);
+    content[at + tail..at + BLOCK_BYTES].copy_from_slice(&old[tail..]);
+}
+
+fn skip(mut content: Buffer, at: LogicalBlock, to: LogicalBlock) -> Buffer {
+    if at == to { content } else { content.split_off(bytes_of(to.0 - at.0)) }
+}
+
+/// Only the guest's own sectors of blocks that are overwritten in place.
+fn trimmed(mut part: Buffer, start: LogicalBlock, address: BlockAddress, chunk: &Chunk) -> (u64, Buffer) {
+    let first = start.0 * u64::try_from(BLOCK_BYTES).expect("small");
+    let end = first + u64::try_from(part.len()).expect("a length");
+    let mut offset = address.byte_offset();
+    if chunk.bytes.end < end {
+        let keep = usize::try_from(chunk.bytes.end - first).expect("within the part");
+        drop(part.split_off(keep));
+    }
+    if first < chunk.bytes.start {
+        let cut = chunk.bytes.start - first;
+        part = part.split_off(usize::try_from(cut).expect("less than a block"));
+        offset += cut;
+    }
+    (offset, part)
+}

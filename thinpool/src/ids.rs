@@ -1,0 +1,17 @@
+//! Identities of the pool's own objects: layers, catalog entries, records, commits.
+
+/// A layer: the unit of ownership. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LayerId(pub(crate) u64);
+
+/// A name in the catalog; keeps its identity when it is renamed. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EntryId(pub(crate) u64);
+
+/// The number of a staged record; grows by one per record for the life of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Sequence(pub(crate) u64);
+
+/// The number of a commit of this opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CommitNumber(pub(crate) u64);

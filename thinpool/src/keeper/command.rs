@@ -1,0 +1,492 @@
+//! Executing an operator's commands, one at a time, each as one record: all or nothing.
+
+use super::Desk;
+use super::quarantine::grace_period;
+use crate::catalog::{Catalog, CatalogEntry, apply};
+use crate::check;
+use crate::command::{Command, EntryKind, Outcome};
+use crate::core::Core;
+use crate::error::Error;
+use crate::ids::{EntryId, LayerId};
+use crate::live::Live;
+use crate::mutants::{self, Mutant};
+use crate::name::Name;
+use crate::record::{NewClone, NewEntry, NewSnapshot, Record};
+use crate::recovery::metadata_required_of;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Largest volume, in bytes: the extent tree's keys reach further, a guest's disk does not.
+pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 56;
+const BLOCK: u64 = 4096;
+/// What the catalog writes for one new name and its layer, at most on average.
+const NAME_BYTES_ON_DISK: u64 = 1024;
+/// Nodes on the way to a catalog leaf, and of the group table.
+const NAME_NODES: u64 = 8;
+
+pub(crate) async fn run(desk: Desk) {
+    let core = desk.core.clone();
+    loop {
+        desk.until(|| !core.commands.lock().is_empty()).await;
+        let next = core.commands.lock().pop_front();
+        let Some((command, ticket)) = next else { continue };
+        let closing = matches!(command, Command::Close);
+        let outcome = execute(&desk, command).await;
+        if closing {
+            core.closed.store(true, Ordering::SeqCst);
+            for (_, late) in core.commands.lock().drain(..) {
+                late.settle(Err(Error::Closing));
+            }
+        }
+        ticket.settle(outcome);
+        core.stepped();
+        if closing {
+            return;
+        }
+    }
+}
+
+async fn execute(desk: &Desk, command: Command) -> Result<Outcome, Error> {
+    let core = &desk.core;
+    match command {
+        Command::Check => return check::run(desk).await.map(Outcome::Checked),
+        Command::Close => return close(desk).await.map(|()| Outcome::Done),
+        _ if core.read_only => return Err(Error::ReadOnly),
+        Command::Commit => commit(desk).await?,
+        Command::Checkpoint => checkpoint(desk).await?,
+        Command::Settle => settle(desk).await?,
+        Command::Grow => super::grow::grow(desk).await?,
+        Command::Thin => super::reclaim::thin_all(desk).await?,
+        Command::Snapshot { names } => snapshot(desk, &names).await?,
+        Command::Rollback { to } => rollback(desk, &to).await?,
+        Command::Publish { volume, version } => publish(desk, &volume, &version).await?,
+        other => stage(desk, |catalog| plan(core, catalog, &other)).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Plans, stages and applies one record, then makes it durable: a command that has answered survives power loss.
+async fn stage(desk: &Desk, plan: impl Fn(&mut Catalog) -> Result<Record, Error>) -> Result<(), Error> {
+    stage_with(desk, |catalog| plan(catalog).map(Some)).await?;
+    commit(desk).await
+}
+
+/// Waits for room in the tail, then plans, stages and applies a record in one go, so that what the plan was made from is
+/// what the record meets. A plan of `None` is nothing to do. Says whether something was done.
+pub(crate) async fn stage_with(
+    desk: &Desk,
+    plan: impl Fn(&mut Catalog) -> Result<Option<Record>, Error>,
+) -> Result<bool, Error> {
+    loop {
+        match desk.core.change_catalog(&plan) {
+            Err(Error::TailFull) => {
+                let number = desk.core.want_commit();
+                desk.until(|| desk.core.is_committed(number) || desk.core.is_poisoned()).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+pub(crate) async fn commit(desk: &Desk) -> Result<(), Error> {
+    let core = &desk.core;
+    let number = core.want_commit();
+    desk.until(|| core.is_committed(number) || core.is_poisoned()).await;
+    if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
+}
+
+pub(crate) async fn checkpoint(desk: &Desk) -> Result<(), Error> {
+    let core = &desk.core;
+    let number = core.want_checkpoint();
+    desk.until(|| core.checkpoints.done.load(Ordering::SeqCst) >= number.0 || core.is_poisoned()).await;
+    if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
+}
+
+/// Until nothing is left to reclaim and nothing is in quarantine.
+async fn settle(desk: &Desk) -> Result<(), Error> {
+    let core = &desk.core;
+    loop {
+        let busy = || core.with_catalog(|catalog| super::reclaim::has_work(catalog));
+        desk.until(|| core.is_poisoned() || !busy()).await;
+        commit(desk).await?;
+        checkpoint(desk).await?;
+        desk.until(|| core.is_poisoned() || core.quarantine.lock().is_empty()).await;
+        grace_period(desk).await;
+        if core.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        if !busy() && core.quarantine.lock().is_empty() && core.groups.lock().counts().quarantined_is_zero() {
+            return Ok(());
+        }
+    }
+}
+
+/// A last commit and a checkpoint that says so: the next opening replays nothing.
+async fn close(desk: &Desk) -> Result<(), Error> {
+    let core = &desk.core;
+    if core.read_only {
+        return Ok(());
+    }
+    core.closing.store(true, Ordering::SeqCst);
+    if core.is_poisoned() {
+        return Err(Error::Poisoned);
+    }
+    checkpoint(desk).await
+}
+
+/// Turns a command that needs no waiting into its record, or says why not.
+fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Result<Record, Error> {
+    match command {
+        Command::CreateVolume { name, size } => {
+            vacant(catalog, name, Point::No)?;
+            core.admit_names(1)?;
+            let entry = new_entry(core, catalog, name, legal_size(*size)?);
+            let (layer, line) = catalog.take_layer();
+            Ok(Record::Create { entry, layer: layer.0, line })
+        }
+        Command::Clone { source, names, size } => plan_clone(core, catalog, source, names, *size),
+        Command::Remove { name, recursive } => plan_remove(catalog, name, *recursive),
+        Command::Resize { name, size } => {
+            let (id, entry) = volume(catalog, name)?;
+            if legal_size(*size)? < entry.size
+                && catalog.layer(entry.layer).live().is_some_and(|l| is_open(l))
+            {
+                return Err(busy(
+                    name,
+                    "it is open, and a guest does not expect its disk to shrink; close it first",
+                ));
+            }
+            Ok(Record::Resize { entry: id.0, size: *size })
+        }
+        Command::Rename { from, to } => {
+            let (id, entry) = existing(catalog, from)?;
+            vacant(catalog, to, if from.point().is_some() { Point::Yes } else { Point::No })?;
+            if from.point().is_some() && from.base() != to.base() && entry.kind == EntryKind::Snapshot {
+                return Err(Error::Invalid(
+                    "a snapshot keeps the name of its volume before the '@'".to_owned(),
+                ));
+            }
+            if from.point().is_none() && !catalog.points_of(from.base()).is_empty() {
+                return Err(busy(from, "it has snapshots, which are named after it"));
+            }
+            Ok(Record::Rename { entry: id.0, name: to.to_string() })
+        }
+        Command::SetProperty { name, key, value } => {
+            let (id, _) = existing(catalog, name)?;
+            let length = key.len() + value.as_ref().map_or(0, String::len);
+            if key.is_empty() || length > 4096 || key.chars().any(char::is_control) {
+                return Err(Error::Invalid(
+                    "a property has a printable key, and key and value have 4,096 bytes at most".to_owned(),
+                ));
+            }
+            Ok(Record::SetProperty { entry: id.0, key: key.clone(), value: value.clone() })
+        }
+        _ => Err(Error::Invalid("this command is not a change of the catalog".to_owned())),
+    }
+}
+
+fn plan_clone(
+    core: &Core,
+    catalog: &mut Catalog,
+    source: &Name,
+    names: &[Name],
+    size: Option<u64>,
+) -> Result<Record, Error> {
+    let (_, from) = existing(catalog, source)?;
+    if from.kind == EntryKind::Volume {
+        return Err(Error::Invalid(format!(
+            "{source} is a volume, which changes; clones are made from a snapshot or an image version"
+        )));
+    }
+    let (layer, from_size) = (from.layer, from.size);
+    let size = legal_size(size.unwrap_or(from_size))?;
+    if size < from_size {
+        return Err(Error::Invalid(format!(
+            "a clone of {source} has {from_size} bytes at least; {size} would cut its end off"
+        )));
+    }
+    let mut seen = BTreeSet::new();
+    for name in names {
+        vacant(catalog, name, Point::No)?;
+        if !seen.insert(name) {
+            return Err(Error::Exists(name.to_string()));
+        }
+    }
+    core.admit_names(names.len())?;
+    let mut clones = Vec::with_capacity(names.len());
+    for name in names {
+        let entry = new_entry(core, catalog, name, size);
+        let (id, line) = catalog.take_layer();
+        clones.push(NewClone { entry, origin: source.to_string(), layer: id.0, line });
+    }
+    Ok(Record::Clone { source: layer.0, clones })
+}
+
+fn plan_remove(catalog: &Catalog, name: &Name, recursive: bool) -> Result<Record, Error> {
+    let (id, entry) = existing(catalog, name)?;
+    let mut doomed = vec![id];
+    if entry.kind == EntryKind::Volume {
+        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
+            return Err(busy(name, "it is open; close its exports first"));
+        }
+        let points = catalog.points_of(name.base());
+        if !points.is_empty() && !recursive {
+            return Err(busy(name, &format!("it has {} snapshots", points.len())));
+        }
+        doomed.extend(points);
+    }
+    Ok(Record::Remove { entries: doomed.into_iter().map(|id| id.0).collect() })
+}
+
+/// Volumes that are open have their writes drained first; one opened meanwhile is drained in another round.
+async fn snapshot(desk: &Desk, names: &[Name]) -> Result<(), Error> {
+    let core = &desk.core;
+    loop {
+        let lives = core.with_catalog(|catalog| lives_of(catalog, names))?;
+        let gates = drain(desk, lives).await?;
+        let plan = |catalog: &mut Catalog| {
+            let open = lives_of(catalog, names)?;
+            let is_drained = |live: &Arc<Live>| gates.lives.iter().any(|drained| Arc::ptr_eq(live, drained));
+            if !open.iter().all(is_drained) {
+                return Ok(None);
+            }
+            plan_snapshot(core, catalog, names).map(Some)
+        };
+        if stage_with(desk, plan).await? {
+            drop(gates);
+            return commit(desk).await;
+        }
+    }
+}
+
+/// The volumes among the named snapshots' that somebody has open.
+fn lives_of(catalog: &Catalog, names: &[Name]) -> Result<Vec<Arc<Live>>, Error> {
+    let mut lives = Vec::new();
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.base()) {
+            return Err(Error::Invalid(format!("{} is named twice", name.base())));
+        }
+        vacant(catalog, name, Point::Yes)?;
+        let (_, entry) = volume(catalog, &base_of(name))?;
+        lives.extend(catalog.layer(entry.layer).live().cloned());
+    }
+    Ok(lives)
+}
+
+fn plan_snapshot(core: &Core, catalog: &mut Catalog, names: &[Name]) -> Result<Record, Error> {
+    core.admit_names(names.len())?;
+    let mut items = Vec::new();
+    for name in names {
+        let (volume, entry) = volume(catalog, &base_of(name))?;
+        let size = entry.size;
+        let layer = catalog.take_successor();
+        items.push(NewSnapshot {
+            volume: volume.0,
+            entry: new_entry(core, catalog, name, size),
+            layer: layer.0,
+        });
+    }
+    Ok(Record::Snapshot { items })
+}
+
+async fn rollback(desk: &Desk, to: &Name) -> Result<(), Error> {
+    let plan = |catalog: &mut Catalog| {
+        let (_, point) = existing(catalog, to)?;
+        if point.kind != EntryKind::Snapshot {
+            return Err(Error::Invalid(format!("{to} is not a snapshot")));
+        }
+        let (source, size) = (point.layer, point.size);
+        let base = base_of(to);
+        let (id, entry) = volume(catalog, &base)?;
+        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
+            return Err(busy(&base, "it is open, and its guest would not survive another disk beneath it"));
+        }
+        if entry.size != size {
+            return Err(Error::Invalid(format!(
+                "{base} has been resized since {to}; give it {size} bytes again first"
+            )));
+        }
+        let (layer, line) = catalog.take_layer();
+        Ok(Record::Rollback { entry: id.0, source: source.0, layer: layer.0, line })
+    };
+    stage(desk, plan).await
+}
+
+async fn publish(desk: &Desk, name: &Name, version: &Name) -> Result<(), Error> {
+    let plan = |catalog: &mut Catalog| {
+        let (id, entry) = volume(catalog, name)?;
+        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
+            return Err(busy(name, "it is open; an image version never changes"));
+        }
+        if !catalog.points_of(name.base()).is_empty() {
+            return Err(busy(name, "it has snapshots"));
+        }
+        vacant(catalog, version, Point::Yes)?;
+        if catalog.find(version.base()).is_some() {
+            return Err(Error::Exists(format!("a volume named {}", version.base())));
+        }
+        Ok(Record::Publish { entry: id.0, name: version.to_string() })
+    };
+    stage(desk, plan).await
+}
+
+/// Volumes whose writes are held back; opened again when dropped.
+struct ClosedGates {
+    lives: Vec<Arc<Live>>,
+    core: Arc<Core>,
+}
+
+impl Drop for ClosedGates {
+    fn drop(&mut self) {
+        self.lives.iter().for_each(|live| live.set_gate_closed(false));
+        self.core.announce();
+    }
+}
+
+/// Closes the gates of open volumes and waits until the writes in flight have ended.
+async fn drain(desk: &Desk, lives: Vec<Arc<Live>>) -> Result<ClosedGates, Error> {
+    let core = &desk.core;
+    lives.iter().for_each(|live| live.set_gate_closed(true));
+    let gates = ClosedGates { lives, core: core.clone() };
+    if gates.lives.is_empty() || mutants::active(Mutant::SnapshotWithoutDrain) {
+        return Ok(gates);
+    }
+    let deadline = desk.now() + core.limits.drain_timeout;
+    let number = core.grace.want(core);
+    desk.until(|| core.grace.is_over(number) || desk.now() >= deadline).await;
+    if core.grace.is_over(number) { Ok(gates) } else { Err(Error::DrainTimeout) }
+}
+
+/// Whether a name must carry a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Point {
+    Yes,
+    No,
+}
+
+fn vacant(catalog: &Catalog, name: &Name, point: Point) -> Result<(), Error> {
+    if name.point().is_some() != (point == Point::Yes) {
+        let wanted = if point == Point::Yes { "name@point" } else { "a name without '@'" };
+        return Err(Error::Invalid(format!("{name} is not {wanted}")));
+    }
+    if catalog.find(&name.to_string()).is_some() {
+        return Err(Error::Exists(name.to_string()));
+    }
+    if point == Point::No
+        && catalog.points_of(name.base()).iter().any(|id| catalog.entry(*id).kind == EntryKind::Version)
+    {
+        return Err(Error::Exists(format!("an image named {}", name.base())));
+    }
+    Ok(())
+}
+
+fn existing<'a>(catalog: &'a Catalog, name: &Name) -> Result<(EntryId, &'a CatalogEntry), Error> {
+    catalog.find(&name.to_string()).ok_or_else(|| Error::NotFound(name.to_string()))
+}
+
+fn volume<'a>(catalog: &'a Catalog, name: &Name) -> Result<(EntryId, &'a CatalogEntry), Error> {
+    let (id, entry) = existing(catalog, name)?;
+    if entry.kind != EntryKind::Volume {
+        return Err(Error::Invalid(format!("{name} is not a volume")));
+    }
+    Ok((id, entry))
+}
+
+fn base_of(name: &Name) -> Name {
+    name.base().parse().expect("the base of a name is a name")
+}
+
+fn busy(name: &Name, why: &str) -> Error {
+    Error::Busy { name: name.to_string(), why: why.to_owned() }
+}
+
+fn is_open(live: &Live) -> bool {
+    live.is_attached()
+}
+
+fn new_entry(core: &Core, catalog: &mut Catalog, name: &Name, size: u64) -> NewEntry {
+    NewEntry {
+        id: catalog.take_entry().0,
+        name: name.to_string(),
+        size,
+        created_unix: core.unix_time.load(Ordering::Relaxed),
+    }
+}
+
+pub(crate) fn legal_size(size: u64) -> Result<u64, Error> {
+    if size == 0 || !size.is_multiple_of(BLOCK) || size > VOLUME_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "{size} bytes is not a size of a volume: it must be a multiple of {BLOCK}, at least {BLOCK} and at most {VOLUME_BYTES_MAX}"
+        )));
+    }
+    Ok(size)
+}
+
+impl Core {
+    /// Looks at the catalog or plans a change of it.
+    pub(crate) fn with_catalog<R>(&self, look: impl FnOnce(&mut Catalog) -> R) -> R {
+        look(&mut self.catalog.lock())
+    }
+
+    /// Plans, stages and applies one record: whole or not at all.
+    fn change_catalog(
+        &self,
+        plan: &impl Fn(&mut Catalog) -> Result<Option<Record>, Error>,
+    ) -> Result<bool, Error> {
+        let _gate = self.gate.read().expect("no thread panics inside the gate");
+        let mut catalog = self.catalog.lock();
+        let Some(record) = plan(&mut catalog)? else { return Ok(false) };
+        let sequence = self.stage_control(&record)?;
+        apply::apply(&mut catalog, &record, sequence, self.limits.tree)
+            .expect("a record made from the catalog fits the catalog");
+        self.follow(&catalog, &record);
+        Ok(true)
+    }
+
+    /// Whether the metadata of so many new names and layers has room beside what must stay free (G7).
+    fn admit_names(&self, count: usize) -> Result<(), Error> {
+        let nodes = u64::try_from(count).expect("a length") * NAME_BYTES_ON_DISK / BLOCK + NAME_NODES;
+        let required = metadata_required_of(u64::try_from(self.credits_max).expect("not negative")).0;
+        let room = self.groups.lock().metadata_room().0;
+        if room < required / 2 + nodes { Err(Error::OutOfSpace) } else { Ok(()) }
+    }
+
+    /// What open volumes must know of a change.
+    fn follow(&self, catalog: &Catalog, record: &Record) {
+        if let Record::Resize { entry, size } = record {
+            let entry = catalog.entry(EntryId(*entry));
+            if let Some(live) = catalog.layer(entry.layer).live() {
+                live.set_size(*size);
+            }
+        }
+        if let Record::Rename { entry, name } = record {
+            let entry = catalog.entry(EntryId(*entry));
+            if let Some(live) = catalog.layer(entry.layer).live() {
+                name.clone_into(&mut live.name.lock());
+            }
+        }
+    }
+}
+
+impl Catalog {
+    /// A layer id and a line nobody has used.
+    fn take_layer(&mut self) -> (LayerId, u32) {
+        let taken = (LayerId(self.next_layer), self.next_line);
+        self.next_layer += 1;
+        self.next_line += 1;
+        taken
+    }
+
+    /// A layer id for the next layer of a line that exists.
+    fn take_successor(&mut self) -> LayerId {
+        self.next_layer += 1;
+        LayerId(self.next_layer - 1)
+    }
+
+    fn take_entry(&mut self) -> EntryId {
+        self.next_entry += 1;
+        EntryId(self.next_entry - 1)
+    }
+}

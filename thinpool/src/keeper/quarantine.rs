@@ -1,0 +1,105 @@
+//! Freed blocks on their way back (P2): the record durable, then a grace period, then a discard, then free.
+
+use super::Desk;
+use crate::core::{Core, Quarantined};
+use crate::groups::Run;
+use crate::ids::CommitNumber;
+use crate::mutants::{self, Mutant};
+use blockstore::Operation;
+use std::sync::atomic::Ordering;
+
+/// Blocks released at a time.
+const RUNS_MAX: usize = 1024;
+
+/// Turns epochs for whoever asked, one grace period at a time.
+pub(crate) async fn grace_periods(desk: Desk) {
+    let core = &desk.core;
+    let closed = || core.closed.load(Ordering::SeqCst);
+    loop {
+        let grace = &core.grace;
+        desk.until(|| closed() || grace.wanted.load(Ordering::SeqCst) > grace.started.load(Ordering::SeqCst))
+            .await;
+        if closed() {
+            return;
+        }
+        let number = grace.started.load(Ordering::SeqCst) + 1;
+        grace.started.store(number, Ordering::SeqCst);
+        let old = core.epochs.turn();
+        let drained = || core.channels.lock().iter().all(|channel| channel.epochs.is_drained(old));
+        desk.until(|| closed() || drained()).await;
+        grace.over.store(number, Ordering::SeqCst);
+        core.announce();
+    }
+}
+
+/// Waits for a grace period that begins now.
+pub(crate) async fn grace_period(desk: &Desk) -> CommitNumber {
+    let number = desk.core.grace.want(&desk.core);
+    desk.until(|| desk.core.grace.is_over(number)).await;
+    number
+}
+
+pub(crate) async fn run(desk: Desk) {
+    let core = &desk.core;
+    loop {
+        desk.until(|| core.closed.load(Ordering::SeqCst) || is_ready(core)).await;
+        if core.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        release_some(&desk).await;
+        core.announce();
+        core.stepped();
+    }
+}
+
+fn is_ready(core: &Core) -> bool {
+    let durable = core.durable();
+    let held = core.release_holds.load(Ordering::SeqCst) > 0;
+    !held
+        && !core.is_poisoned()
+        && core.quarantine.lock().front().is_some_and(|freed| freed.sequence <= durable)
+}
+
+async fn release_some(desk: &Desk) {
+    let core = &desk.core;
+    let ready = take_durable(core);
+    if !mutants::active(Mutant::ReuseBeforeDrained) {
+        grace_period(desk).await;
+    }
+    if core.limits.discard && core.device.discard_granularity().is_some() {
+        discard(desk, &ready).await;
+    }
+    release(core, &ready);
+}
+
+fn release(core: &Core, runs: &[Quarantined]) {
+    let mut groups = core.groups.lock();
+    runs.iter().for_each(|freed| groups.release(freed.run));
+}
+
+fn take_durable(core: &Core) -> Vec<Quarantined> {
+    let durable = core.durable();
+    let mut quarantine = core.quarantine.lock();
+    let count = quarantine.iter().take(RUNS_MAX).take_while(|freed| freed.sequence <= durable).count();
+    quarantine.drain(..count).collect()
+}
+
+/// A discard that fails gives nothing back; the block is reusable all the same.
+async fn discard(desk: &Desk, runs: &[Quarantined]) {
+    let mut tokens = Vec::new();
+    for run in data_of(&desk.core, runs) {
+        let (offset, length) = (run.address.byte_offset(), run.length.bytes());
+        tokens.push(desk.io.start(Operation::Discard { offset, length }));
+    }
+    for token in tokens {
+        if desk.io.finish(token).await.is_err() {
+            desk.core.discard_failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Metadata is never punched.
+fn data_of(core: &Core, runs: &[Quarantined]) -> Vec<Run> {
+    let groups = core.groups.lock();
+    runs.iter().map(|freed| freed.run).filter(|run| groups.is_data(run.address)).collect()
+}

@@ -1,0 +1,159 @@
+//! What the journal and the tail carry: one record per change of the pool.
+//!
+//! Replaying the records after the last checkpoint, in order of sequence, over that checkpoint's trees gives the
+//! pool as it was. A record therefore names everything it changes by identity, never by position, and what a
+//! mapping replaced is found again by looking it up at replay.
+
+use bincode::{Decode, Encode};
+use cow_tree::units::BlockAddress;
+
+/// A change. Blocks are 4 KiB; `start` and `length` are logical blocks, `address` is physical.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Record {
+    /// The live layer's map changes, all at once.
+    Update {
+        layer: u64,
+        changes: Vec<Change>,
+    },
+    /// A new volume with an empty layer.
+    Create {
+        entry: NewEntry,
+        layer: u64,
+        line: u32,
+    },
+    /// New volumes on one sealed layer.
+    Clone {
+        source: u64,
+        clones: Vec<NewClone>,
+    },
+    /// Live layers sealed under snapshot names, each volume going on in a new layer.
+    Snapshot {
+        items: Vec<NewSnapshot>,
+    },
+    /// The volume goes on in a new layer on `source`; the layer it had is sealed and loses its name.
+    Rollback {
+        entry: u64,
+        source: u64,
+        layer: u64,
+        line: u32,
+    },
+    /// Names go; their layers are sealed and reclaimed.
+    Remove {
+        entries: Vec<u64>,
+    },
+    Resize {
+        entry: u64,
+        size: u64,
+    },
+    /// A volume becomes an image version: sealed and renamed.
+    Publish {
+        entry: u64,
+        name: String,
+    },
+    Rename {
+        entry: u64,
+        name: String,
+    },
+    SetProperty {
+        entry: u64,
+        key: String,
+        value: Option<String>,
+    },
+    /// Nothing depends on the layer: its blocks are being freed.
+    BeginFree {
+        layer: u64,
+    },
+    /// Rule 7: `layer` becomes incoming to its only dependent.
+    BeginAbsorb {
+        layer: u64,
+        into: u64,
+    },
+    /// Rule 9: everything of `layer` below the cursor is swept, all of it without one. `into` equals `layer` when the
+    /// layer is freed. What it freed is found again at replay: data by the maps, nodes by the trees replay has made.
+    Sweep {
+        layer: u64,
+        into: u64,
+        cursor: Option<u64>,
+    },
+    /// Rule 10.
+    EndAbsorb {
+        layer: u64,
+        into: u64,
+    },
+    EndFree {
+        layer: u64,
+    },
+    /// Rule 14: the part of a waiting layer from one key up to another has lost what no dependent maps.
+    Thin {
+        layer: u64,
+        from: u64,
+        upto: Option<u64>,
+    },
+    /// The device is used up to this many blocks.
+    Grow {
+        blocks: u64,
+    },
+}
+
+/// One change of a layer's map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Change {
+    /// `length` blocks from `start` lie at `address`, which the layer has just allocated.
+    Map { start: u64, length: u32, address: u64 },
+    /// Nothing is mapped from `start` on, `length` blocks.
+    Unmap { start: u64, length: u64 },
+}
+
+/// A name about to enter the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct NewEntry {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) created_unix: u64,
+}
+
+/// One clone of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct NewClone {
+    pub(crate) entry: NewEntry,
+    pub(crate) origin: String,
+    pub(crate) layer: u64,
+    pub(crate) line: u32,
+}
+
+/// One snapshot of a batch: `volume`'s layer is sealed under the new entry, `layer` is what the volume goes on in.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct NewSnapshot {
+    pub(crate) volume: u64,
+    pub(crate) entry: NewEntry,
+    pub(crate) layer: u64,
+}
+
+/// Logical blocks end here: what the largest volume has, and then some.
+const LOGICAL_END: u64 = 1 << 52;
+
+impl Record {
+    /// Whether its numbers can be: what a checksum does not tell.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let Record::Update { changes, .. } = self else { return Ok(()) };
+        for change in changes {
+            let (start, length) = match *change {
+                Change::Map { start, length, address } => {
+                    if !BlockAddress(address).can_hold(u64::from(length)) {
+                        return Err("it maps blocks that no device has");
+                    }
+                    (start, u64::from(length))
+                }
+                Change::Unmap { start, length } => (start, length),
+            };
+            if length == 0 || start.checked_add(length).is_none_or(|end| end > LOGICAL_END) {
+                return Err("it changes blocks that no volume has");
+            }
+        }
+        Ok(())
+    }
+}

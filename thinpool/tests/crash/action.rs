@@ -1,0 +1,260 @@
+//! What a workload is made of: guest requests, an operator's commands, and the passing of time.
+
+use crate::chance::Chance;
+use crate::model::{Kind, PoolModel};
+use crate::stamp::SECTORS_PER_BLOCK;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// When a flush says so.
+    Later,
+    /// When it is answered.
+    Through,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Release,
+    Allocate,
+}
+
+/// A run of sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+impl Span {
+    pub(crate) fn blocks(first: usize, count: usize) -> Self {
+        Self { first: first * SECTORS_PER_BLOCK, count: count * SECTORS_PER_BLOCK }
+    }
+
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+/// One step of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Write {
+        volume: String,
+        span: Span,
+        durable: Durable,
+    },
+    Zeroes {
+        volume: String,
+        span: Span,
+        durable: Durable,
+        space: Space,
+    },
+    Trim {
+        volume: String,
+        span: Span,
+        durable: Durable,
+    },
+    Flush {
+        volume: String,
+    },
+    Read {
+        volume: String,
+    },
+    Create {
+        name: String,
+        blocks: usize,
+    },
+    Snapshot {
+        volume: String,
+        point: String,
+    },
+    Clone {
+        source: String,
+        name: String,
+    },
+    Rollback {
+        volume: String,
+        point: String,
+    },
+    Remove {
+        name: String,
+    },
+    Resize {
+        name: String,
+        blocks: usize,
+    },
+    Publish {
+        volume: String,
+        version: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Grow {
+        blocks: u64,
+    },
+    Checkpoint,
+    Commit,
+    Settle,
+    Thin,
+    /// The pool is closed cleanly and opened again.
+    Reopen,
+    /// Time passes: background commits fall due.
+    Pass,
+    /// Everything under way is waited for.
+    Drain,
+}
+
+impl Action {
+    /// Whether it is a guest's request, which others may overtake.
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Zeroes { .. }
+                | Self::Trim { .. }
+                | Self::Flush { .. }
+                | Self::Read { .. }
+        )
+    }
+}
+
+/// The actions whose sequences of two are all tried, from the state [`crate::world::World::prepared`] makes.
+pub(crate) fn alphabet() -> Vec<Action> {
+    let volume = |name: &str| name.to_owned();
+    let write = |name: &str, span, durable| Action::Write { volume: volume(name), span, durable };
+    let trim = |name: &str, span, durable| Action::Trim { volume: volume(name), span, durable };
+    let zeroes = |name: &str, span, space| Action::Zeroes {
+        volume: volume(name),
+        span,
+        durable: Durable::Later,
+        space,
+    };
+    vec![
+        write("a", Span::blocks(0, 1), Durable::Later),
+        write("a", Span::blocks(5, 2), Durable::Later),
+        write("a", Span { first: 3, count: 1 }, Durable::Later),
+        write("c", Span { first: 9, count: 2 }, Durable::Later),
+        write("b", Span::blocks(1, 1), Durable::Later),
+        write("b", Span::blocks(2, 3), Durable::Through),
+        zeroes("a", Span::blocks(0, 2), Space::Release),
+        zeroes("c", Span { first: 4, count: 12 }, Space::Allocate),
+        trim("a", Span::blocks(0, 3), Durable::Later),
+        trim("b", Span::blocks(0, 8), Durable::Through),
+        Action::Flush { volume: volume("a") },
+        Action::Flush { volume: volume("b") },
+        Action::Snapshot { volume: volume("a"), point: volume("t") },
+        Action::Clone { source: volume("a@s"), name: volume("d") },
+        Action::Rollback { volume: volume("a"), point: volume("s") },
+        Action::Remove { name: volume("a@s") },
+        Action::Remove { name: volume("c") },
+        Action::Resize { name: volume("b"), blocks: 4 },
+        Action::Resize { name: volume("b"), blocks: 12 },
+        Action::Grow { blocks: 64 },
+        Action::Checkpoint,
+        Action::Commit,
+        Action::Settle,
+        Action::Reopen,
+    ]
+}
+
+/// How a random workload leans.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaning {
+    /// Of a hundred actions, how many are flushes; a guest that never flushes is a guest too.
+    pub(crate) flushes: usize,
+    /// Of a hundred, how many are commands.
+    pub(crate) commands: usize,
+}
+
+impl Leaning {
+    pub(crate) fn drawn(chance: &mut Chance) -> Self {
+        let flushes = *chance.pick(&[0, 5, 15]).expect("there are three");
+        let commands = *chance.pick(&[10, 25, 40]).expect("there are three");
+        Self { flushes, commands }
+    }
+}
+
+const BLOCKS_MAX: usize = 12;
+const NAMES_MAX: usize = 9;
+
+/// Some action that makes sense in this state, more or less.
+pub(crate) fn random(model: &PoolModel, leaning: Leaning, chance: &mut Chance) -> Action {
+    let lot = chance.below(100);
+    let volumes = names(model, &[Kind::Volume]);
+    let Some(volume) = chance.pick(&volumes).cloned() else {
+        return Action::Create { name: fresh(chance), blocks: 1 + chance.below(BLOCKS_MAX) };
+    };
+    if lot < leaning.flushes {
+        return Action::Flush { volume };
+    }
+    if lot < leaning.flushes + leaning.commands {
+        return command(model, volume, chance);
+    }
+    request(model, volume, chance)
+}
+
+fn request(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
+    let sectors = model.disks[&volume].sectors();
+    let span = span(sectors, chance);
+    let durable = if chance.one_in(8) { Durable::Through } else { Durable::Later };
+    match chance.below(12) {
+        0..=6 => Action::Write { volume, span, durable },
+        7 => Action::Zeroes { volume, span, durable, space: Space::Release },
+        8 => Action::Zeroes { volume, span, durable, space: Space::Allocate },
+        9 | 10 => Action::Trim { volume, span, durable },
+        _ => Action::Read { volume },
+    }
+}
+
+fn span(sectors: usize, chance: &mut Chance) -> Span {
+    let blocks = sectors / SECTORS_PER_BLOCK;
+    if chance.one_in(3) {
+        let first = chance.below(sectors);
+        return Span { first, count: 1 + chance.below((sectors - first).min(20)) };
+    }
+    let first = chance.below(blocks);
+    Span::blocks(first, 1 + chance.below((blocks - first).min(4)))
+}
+
+fn command(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
+    let points = names(model, &[Kind::Snapshot, Kind::Version]);
+    let full = model.disks.len() >= NAMES_MAX;
+    let own: Vec<String> =
+        points.iter().filter(|name| name.starts_with(&format!("{volume}@"))).cloned().collect();
+    match chance.below(26) {
+        0..=4 if !full => Action::Snapshot { volume, point: fresh(chance) },
+        5..=7 if !full && !points.is_empty() => {
+            let source = chance.pick(&points).expect("there is one").clone();
+            Action::Clone { source, name: fresh(chance) }
+        }
+        8 | 9 if !own.is_empty() => {
+            let point = chance.pick(&own).expect("there is one");
+            let point = point.split('@').nth(1).expect("a snapshot has a point").to_owned();
+            Action::Rollback { volume, point }
+        }
+        10..=13 if !points.is_empty() => {
+            Action::Remove { name: chance.pick(&points).expect("there is one").clone() }
+        }
+        14 if own.is_empty() => Action::Remove { name: volume },
+        15 | 16 => Action::Resize { name: volume, blocks: 1 + chance.below(BLOCKS_MAX) },
+        17 if own.is_empty() && !full => Action::Publish { volume, version: format!("{}@v", fresh(chance)) },
+        18 => Action::Grow { blocks: 32 },
+        19 => Action::Commit,
+        20 | 21 => Action::Checkpoint,
+        22 => Action::Settle,
+        23 => Action::Thin,
+        24 => Action::Reopen,
+        _ if !full => Action::Create { name: fresh(chance), blocks: 1 + chance.below(BLOCKS_MAX) },
+        _ => Action::Pass,
+    }
+}
+
+fn names(model: &PoolModel, kinds: &[Kind]) -> Vec<String> {
+    model.disks.iter().filter(|(_, disk)| kinds.contains(&disk.kind)).map(|(name, _)| name.clone()).collect()
+}
+
+fn fresh(chance: &mut Chance) -> String {
+    format!("n{}", chance.below(1_000_000))
+}

@@ -1,0 +1,157 @@
+//! Tries every crash at every moment of a workload, once each, and crashes of the recoveries too.
+
+use crate::cases::{Case, cases};
+use crate::chance::Chance;
+use crate::judge::{Remains, Verdict, Watch, judge};
+use crate::model::Loss;
+use crate::recorder::{Moment, Phase};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One recovery in so many is crashed itself.
+const NESTED_IN: usize = 16;
+/// How deep recoveries of recoveries go.
+const DEPTH_MAX: usize = 3;
+/// Moments of a recovery that are tried, and crashes at each.
+const NESTED_MOMENTS: usize = 4;
+const NESTED_CASES: usize = 3;
+
+/// What all explorers of one test have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Hashes of what recovery read and of what was expected of it.
+    distinct: Mutex<HashSet<u128>>,
+    pub(crate) states: AtomicU64,
+    pub(crate) recoveries_crashed: AtomicU64,
+    moments: [AtomicU64; Phase::ALL.len()],
+}
+
+impl Ledger {
+    pub(crate) fn distinct(&self) -> u64 {
+        u64::try_from(self.distinct.lock().len()).expect("a length")
+    }
+
+    /// Crash points inside each phase.
+    pub(crate) fn phases(&self) -> Vec<(Phase, u64)> {
+        Phase::ALL.into_iter().zip(self.moments.iter().map(|count| count.load(Ordering::Relaxed))).collect()
+    }
+}
+
+/// Explores one workload.
+pub(crate) struct Explorer {
+    ledger: Arc<Ledger>,
+    chance: Chance,
+    /// States of this workload that were tried already.
+    tried: HashSet<(u128, u64)>,
+    boot_id: [u8; 16],
+}
+
+impl Explorer {
+    pub(crate) fn new(ledger: Arc<Ledger>, boot_id: [u8; 16], seed: u64) -> Self {
+        Self { ledger, chance: Chance::new(seed), tried: HashSet::new(), boot_id }
+    }
+
+    /// Every crash at every one of these moments.
+    pub(crate) fn explore(&mut self, moments: &[Moment]) -> Result<(), String> {
+        for moment in moments {
+            let mut tried = false;
+            for case in cases(moment, &mut self.chance) {
+                tried |= self.state(moment, &case, Loss::Process, self.boot_id, 0)?;
+            }
+            if tried {
+                self.count(moment);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, moment: &Moment) {
+        for (at, _) in moment.phases.iter() {
+            self.ledger.moments[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One crash; false when the same state was tried before.
+    fn state(
+        &mut self,
+        moment: &Moment,
+        case: &Case,
+        loss_before: Loss,
+        boot_id: [u8; 16],
+        depth: usize,
+    ) -> Result<bool, String> {
+        let remains = Remains::of(moment, case, boot_id, loss_before);
+        if !self.tried.insert(identity(&remains)) {
+            return Ok(false);
+        }
+        let nested = depth < DEPTH_MAX && self.chance.one_in(NESTED_IN);
+        let watch = if nested { Watch::Recovery } else { Watch::Nothing };
+        let mut chance = Chance::new(self.chance.next());
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&remains, watch, &mut chance)));
+        let verdict = judged.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
+        let verdict = verdict.map_err(|why| format!("{why}\n  {}", describe(moment, case, depth)))?;
+        self.ledger.states.fetch_add(1, Ordering::Relaxed);
+        let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
+        self.ledger.distinct.lock().insert(verdict.reads ^ expected.wrapping_mul(SPREAD));
+        self.crash_recovery(verdict, remains.loss, depth)?;
+        Ok(true)
+    }
+
+    /// Crashes a recovery at some of its moments.
+    fn crash_recovery(&mut self, verdict: Verdict, loss: Loss, depth: usize) -> Result<(), String> {
+        if verdict.moments.is_empty() {
+            return Ok(());
+        }
+        self.ledger.recoveries_crashed.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..NESTED_MOMENTS {
+            let at = self.chance.below(verdict.moments.len());
+            let mut moment = verdict.moments[at].clone();
+            let cases = cases(&moment, &mut self.chance);
+            let mut tried = false;
+            for _ in 0..NESTED_CASES {
+                let Some(case) = self.chance.pick(&cases).cloned() else { break };
+                let replay = moment.phases.iter().any(|(_, phase)| phase == Phase::TailReplay);
+                moment.phases.set(Phase::TailPowerLoss, replay && case.loss == Loss::Power);
+                tried |= self.state(&moment, &case, loss, verdict.boot_id, depth + 1)?;
+            }
+            if tried {
+                self.count(&moment);
+            }
+        }
+        Ok(())
+    }
+}
+
+const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+
+/// The same for states that a recovery cannot tell apart and that are held to the same promises.
+fn identity(remains: &Remains) -> (u128, u64) {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (&remains.tail, remains.loss, remains.expectation.hash).hash(&mut hasher);
+    (remains.disk.hash(), hasher.finish())
+}
+
+fn describe(moment: &Moment, case: &Case, depth: usize) -> String {
+    let pending: Vec<String> = moment
+        .point
+        .pending()
+        .map(|operation| format!("{:?}@{}+{}", operation.kind, operation.offset, operation.length))
+        .collect();
+    let at = moment.point.event();
+    format!(
+        "{:?} at {at:?}, depth {depth}, torn tail {}, kept {:?} of [{}]",
+        case.loss,
+        moment.torn,
+        case.choice,
+        pending.join(", ")
+    )
+}
+
+pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}

@@ -1,0 +1,164 @@
+//! Opens what a crash has left and holds it to what was promised.
+
+use crate::cases::Case;
+use crate::chance::Chance;
+use crate::model::{Expectation, Kind, Loss, PoolModel};
+use crate::pool::{self, Running};
+use crate::recorder::{Moment, Phase, Recorder};
+use crate::stamp::{SECTORS_PER_BLOCK, Seen, Value, bytes};
+use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
+use blockstore::{Buffer, Durability};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use thinpool::{Access, Action, Command, EntryKind, RequestError, Tail, TailImage};
+
+/// What a crash has left.
+pub(crate) struct Remains {
+    pub(crate) disk: SimulatedDisk,
+    /// `None` after a power cut.
+    pub(crate) tail: Option<TailImage>,
+    pub(crate) loss: Loss,
+    pub(crate) expectation: Arc<Expectation>,
+    pub(crate) boot_id: [u8; 16],
+    /// There is something to replay that may be nowhere else.
+    tail_records: bool,
+}
+
+/// What came of an opening that kept every promise.
+pub(crate) struct Verdict {
+    /// Of what recovery read.
+    pub(crate) reads: u128,
+    /// Moments of the recovery, if they were asked for.
+    pub(crate) moments: Vec<Moment>,
+    pub(crate) boot_id: [u8; 16],
+}
+
+/// Whether the moments of a recovery are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    Recovery,
+    Nothing,
+}
+
+impl Remains {
+    pub(crate) fn of(moment: &Moment, case: &Case, boot_id: [u8; 16], loss_before: Loss) -> Self {
+        let tail = (case.loss == Loss::Process).then(|| moment.tail.clone());
+        Self {
+            disk: case.disk(moment),
+            tail,
+            loss: case.loss.max(loss_before),
+            expectation: moment.expectation.clone(),
+            boot_id,
+            tail_records: case.loss == Loss::Process && moment.tail_records,
+        }
+    }
+}
+
+pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Result<Verdict, String> {
+    let device = SimulatedDevice::new(remains.disk.clone(), Profile::default(), chance.next());
+    let (tail, boot_id) = match &remains.tail {
+        Some(image) => (Tail::from_image(image).map_err(|error| error.to_string())?, remains.boot_id),
+        None => (pool::new_tail(), chance.id()),
+    };
+    let recorder = Recorder::new(tail.clone(), remains.expectation.clone(), pool::journal());
+    recorder.phase(Phase::Recovery, true);
+    if remains.tail_records {
+        recorder.phase(Phase::TailReplay, true);
+    }
+    if watch == Watch::Recovery {
+        let observer = recorder.clone();
+        device.observe(move |point| observer.observe(point));
+    }
+    device.log_reads();
+    let mut running = Running::open(&device, tail, pool::opening(boot_id, chance))?;
+    device.stop_observing();
+    let moments = recorder.take();
+    let reads = device.take_reads().hash();
+    if let Some(errors) = running.check() {
+        return Err(errors);
+    }
+    let found = find(&mut running)?;
+    compare(&found, remains)?;
+    use_again(&mut running, &found, chance)?;
+    Ok(Verdict { reads, moments, boot_id })
+}
+
+type Found = BTreeMap<String, (Kind, Vec<Seen>)>;
+
+/// Everything that has a name, and what it shows.
+fn find(running: &mut Running) -> Result<Found, String> {
+    let mut found = Found::new();
+    for entry in running.pool.entries() {
+        let kind = match entry.kind {
+            EntryKind::Volume => Kind::Volume,
+            EntryKind::Snapshot => Kind::Snapshot,
+            EntryKind::Version => Kind::Version,
+        };
+        let attachment = running.attach(&entry.name.to_string(), Access::ReadOnly)?;
+        let seen = running.read_all(&attachment);
+        let seen = seen.map_err(|error| format!("{} cannot be read: {error}", entry.name))?;
+        found.insert(entry.name.to_string(), (kind, seen));
+    }
+    Ok(found)
+}
+
+/// One of the alternatives must hold, whole.
+fn compare(found: &Found, remains: &Remains) -> Result<(), String> {
+    let mut reasons = Vec::new();
+    for model in &remains.expectation.alternatives {
+        match refuted(found, model, remains.loss) {
+            None => return Ok(()),
+            Some(reason) => reasons.push(reason),
+        }
+    }
+    Err(reasons.join("; or "))
+}
+
+fn refuted(found: &Found, model: &PoolModel, loss: Loss) -> Option<String> {
+    let expected: Vec<_> = model.disks.iter().map(|(name, disk)| (name, disk.kind, disk.sectors())).collect();
+    let there: Vec<_> = found.iter().map(|(name, (kind, seen))| (name, *kind, seen.len())).collect();
+    if expected != there {
+        return Some(format!("found {there:?}, expected {expected:?}"));
+    }
+    let wrong = |(name, disk): (&String, &crate::model::Disk)| {
+        disk.refuted(&found[name].1, loss).map(|reason| format!("{name}: {reason}"))
+    };
+    model.disks.iter().find_map(wrong)
+}
+
+/// A pool that was recovered works: every volume takes a write and a flush, everything else still shows what it
+/// showed, and the pool is in order.
+fn use_again(running: &mut Running, found: &Found, chance: &mut Chance) -> Result<(), String> {
+    let mut expected = found.clone();
+    for (name, (_, seen)) in expected.iter_mut().filter(|(_, (kind, _))| *kind == Kind::Volume) {
+        let attachment = running.attach(name, Access::ReadWrite)?;
+        let first = chance.below(seen.len() / SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK;
+        let value = Value::written(chance.next() >> 16);
+        let action = Action::Write {
+            offset: u64::try_from(first * crate::stamp::SECTOR).expect("small"),
+            buffer: Buffer::from_slice(&bytes(value, first, SECTORS_PER_BLOCK)),
+            durability: Durability::Cached,
+        };
+        match running.request(&attachment, action) {
+            Ok(_) => {
+                let stamps = (first..first + SECTORS_PER_BLOCK)
+                    .map(|at| Seen::Stamp { value, lba: u64::try_from(at).expect("small") });
+                seen.splice(first..first + SECTORS_PER_BLOCK, stamps);
+            }
+            // A full pool stays full.
+            Err(RequestError::OutOfSpace) => {}
+            Err(error) => return Err(format!("a write to {name} after recovery: {error}")),
+        }
+        let flushed = running.request(&attachment, Action::Flush);
+        flushed.map_err(|error| format!("a flush of {name} after recovery: {error}"))?;
+    }
+    let again = find(running)?;
+    if let Some((name, _)) = again.iter().find(|(name, contents)| expected.get(*name) != Some(contents)) {
+        return Err(format!("{name} changed when a volume was written after recovery"));
+    }
+    running.check().map_or(Ok(()), |errors| Err(format!("after a write and a flush: {errors}")))?;
+    if chance.one_in(16) {
+        running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;
+    }
+    Ok(())
+}

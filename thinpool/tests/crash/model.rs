@@ -1,0 +1,297 @@
+//! What the guests and the operator were promised: for every name, and in it for every sector, which values it may
+//! have after a crash.
+
+use crate::stamp::{SECTORS_PER_BLOCK, Seen, Value};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+
+/// What a crash takes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// The process; device and tail go on. Everything acknowledged must be there.
+    Process,
+    /// The machine; what was not flushed may be as it was.
+    Power,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Sector {
+    /// Survives power loss.
+    durable: Value,
+    /// Acknowledged since, in order: each may be there or not after a power cut, the last must after a kill.
+    since: Vec<Value>,
+    /// Under way, or failed: may be there after any crash.
+    maybe: Vec<Value>,
+}
+
+impl Sector {
+    const NEVER: Self = Self { durable: Value::NEVER, since: Vec::new(), maybe: Vec::new() };
+
+    fn current(&self) -> Value {
+        self.since.last().copied().unwrap_or(self.durable)
+    }
+
+    fn allows(&self, seen: Seen, at: usize, loss: Loss) -> bool {
+        let is = |value: &Value| seen.is(*value, at);
+        match loss {
+            Loss::Process => is(&self.current()) || self.maybe.iter().any(is),
+            Loss::Power => is(&self.durable) || self.since.iter().any(is) || self.maybe.iter().any(is),
+        }
+    }
+
+    /// Everything up to and including the value is durable, if it is not already.
+    fn settle(&mut self, value: Value) {
+        if let Some(at) = self.since.iter().position(|since| *since == value) {
+            self.durable = value;
+            self.since.drain(..=at);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Volume,
+    Snapshot,
+    Version,
+}
+
+/// A volume, snapshot or version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Disk {
+    pub(crate) kind: Kind,
+    sectors: Vec<Sector>,
+}
+
+impl Disk {
+    pub(crate) fn blocks(&self) -> usize {
+        self.sectors.len() / SECTORS_PER_BLOCK
+    }
+
+    pub(crate) fn sectors(&self) -> usize {
+        self.sectors.len()
+    }
+
+    /// The first sector that a read of everything shows and no promise allows.
+    pub(crate) fn refuted(&self, seen: &[Seen], loss: Loss) -> Option<String> {
+        let mut pairs = self.sectors.iter().zip(seen).enumerate();
+        let wrong = pairs.find(|(at, (sector, seen))| !sector.allows(**seen, *at, loss))?;
+        let (at, (sector, seen)) = wrong;
+        Some(format!("sector {at} shows {seen:?}, expected {sector:?}"))
+    }
+
+    /// The values of a range at this moment: what a flush that starts now covers.
+    fn mark(&self) -> Vec<(usize, Value)> {
+        let changed = |(at, sector): (usize, &Sector)| sector.since.last().map(|value| (at, *value));
+        self.sectors.iter().enumerate().filter_map(changed).collect()
+    }
+
+    fn settle(&mut self, mark: &[(usize, Value)]) {
+        for (at, value) in mark {
+            if let Some(sector) = self.sectors.get_mut(*at) {
+                sector.settle(*value);
+            }
+        }
+    }
+}
+
+/// Everything that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct PoolModel {
+    pub(crate) disks: BTreeMap<String, Disk>,
+}
+
+/// What is durable when the flush, or the command, that starts now has ended.
+pub(crate) type Mark = Vec<(String, Vec<(usize, Value)>)>;
+
+impl PoolModel {
+    pub(crate) fn begin_write(&mut self, name: &str, range: Range<usize>, value: Value) {
+        self.each(name, range, |sector| sector.maybe.push(value));
+    }
+
+    pub(crate) fn acknowledge_write(&mut self, name: &str, range: Range<usize>, value: Value, through: bool) {
+        self.each(name, range, |sector| {
+            sector.maybe.clear();
+            sector.since.push(value);
+            if through {
+                sector.settle(value);
+            }
+        });
+    }
+
+    /// The write may have happened in part, and power loss may still undo it.
+    pub(crate) fn fail_write(&mut self, name: &str, range: Range<usize>) {
+        self.each(name, range, |sector| {
+            let kept = sector.current();
+            let failed = std::mem::take(&mut sector.maybe);
+            sector.since.splice(0..0, failed.iter().copied());
+            if sector.since.last() != Some(&kept) {
+                sector.since.push(kept);
+            }
+            sector.maybe = failed;
+        });
+    }
+
+    fn each(&mut self, name: &str, range: Range<usize>, mut change: impl FnMut(&mut Sector)) {
+        if let Some(disk) = self.disks.get_mut(name) {
+            let end = range.end.min(disk.sectors.len());
+            disk.sectors[range.start.min(end)..end].iter_mut().for_each(&mut change);
+        }
+    }
+
+    pub(crate) fn mark(&self, name: &str) -> Mark {
+        self.disks.get(name).map(|disk| (name.to_owned(), disk.mark())).into_iter().collect()
+    }
+
+    pub(crate) fn mark_all(&self) -> Mark {
+        self.disks.iter().map(|(name, disk)| (name.clone(), disk.mark())).collect()
+    }
+
+    pub(crate) fn settle(&mut self, mark: &Mark) {
+        for (name, values) in mark {
+            if let Some(disk) = self.disks.get_mut(name) {
+                disk.settle(values);
+            }
+        }
+    }
+
+    /// Whether a read of a volume that nobody writes shows what was acknowledged last.
+    pub(crate) fn refuted_read(&self, name: &str, first: usize, seen: &[Seen]) -> Option<String> {
+        let disk = self.disks.get(name)?;
+        let mut pairs = (first..).zip(seen);
+        let wrong = pairs.find(|(at, seen)| {
+            disk.sectors.get(*at).is_some_and(|sector| !sector.allows(**seen, *at, Loss::Process))
+        });
+        wrong.map(|(at, seen)| {
+            format!("a read of {name}: sector {at} shows {seen:?}, expected {:?}", disk.sectors[at])
+        })
+    }
+}
+
+/// What a command does to the names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Change {
+    Nothing,
+    Create {
+        name: String,
+        blocks: usize,
+    },
+    Clone {
+        source: String,
+        name: String,
+    },
+    /// `seen` is what the snapshot may show, from the submission of the command on.
+    Snapshot {
+        name: String,
+        seen: Disk,
+    },
+    Rollback {
+        volume: String,
+        to: String,
+    },
+    Remove {
+        names: Vec<String>,
+    },
+    Resize {
+        name: String,
+        blocks: usize,
+    },
+    Publish {
+        volume: String,
+        version: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+}
+
+/// Whether a command has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    UnderWay,
+    Answered,
+}
+
+impl Change {
+    pub(crate) fn snapshot(model: &PoolModel, volume: &str, name: String) -> Self {
+        let seen = model.disks.get(volume).map(|disk| Disk { kind: Kind::Snapshot, ..disk.clone() });
+        Self::Snapshot { name, seen: seen.unwrap_or(Disk { kind: Kind::Snapshot, sectors: Vec::new() }) }
+    }
+
+    /// A write that begins while the command is under way may or may not be in what it seals.
+    pub(crate) fn meanwhile(&mut self, volume: &str, range: Range<usize>, value: Value) {
+        if let Self::Snapshot { name, seen } = self
+            && name.split('@').next() == Some(volume)
+        {
+            let end = range.end.min(seen.sectors.len());
+            seen.sectors[range.start.min(end)..end].iter_mut().for_each(|sector| sector.maybe.push(value));
+        }
+    }
+
+    pub(crate) fn apply(&self, model: &mut PoolModel, progress: Progress) {
+        let disks = &mut model.disks;
+        match self {
+            Self::Nothing => {}
+            Self::Create { name, blocks } => {
+                let sectors = vec![Sector::NEVER; blocks * SECTORS_PER_BLOCK];
+                disks.insert(name.clone(), Disk { kind: Kind::Volume, sectors });
+            }
+            Self::Clone { source, name } => {
+                if let Some(from) = disks.get(source).cloned() {
+                    disks.insert(name.clone(), Disk { kind: Kind::Volume, ..from });
+                }
+            }
+            Self::Snapshot { name, seen } => {
+                let mut seen = seen.clone();
+                if progress == Progress::Answered {
+                    let mark = seen.mark();
+                    seen.settle(&mark);
+                }
+                disks.insert(name.clone(), seen);
+            }
+            Self::Rollback { volume, to } => {
+                if let Some(from) = disks.get(to).cloned() {
+                    disks.insert(volume.clone(), Disk { kind: Kind::Volume, ..from });
+                }
+            }
+            Self::Remove { names } => names.iter().for_each(|name| drop(disks.remove(name))),
+            Self::Resize { name, blocks } => {
+                if let Some(disk) = disks.get_mut(name) {
+                    disk.sectors.resize(blocks * SECTORS_PER_BLOCK, Sector::NEVER);
+                }
+            }
+            Self::Publish { volume, version } => {
+                if let Some(disk) = disks.remove(volume) {
+                    disks.insert(version.clone(), Disk { kind: Kind::Version, ..disk });
+                }
+            }
+            Self::Rename { from, to } => {
+                if let Some(disk) = disks.remove(from) {
+                    disks.insert(to.clone(), disk);
+                }
+            }
+        }
+    }
+}
+
+/// What may be found after a crash: one of these, whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Expectation {
+    pub(crate) alternatives: Vec<PoolModel>,
+    pub(crate) hash: u64,
+}
+
+impl Expectation {
+    pub(crate) fn of(model: &PoolModel, under_way: Option<&Change>) -> Self {
+        let mut alternatives = vec![model.clone()];
+        if let Some(change) = under_way.filter(|change| **change != Change::Nothing) {
+            let mut after = model.clone();
+            change.apply(&mut after, Progress::UnderWay);
+            alternatives.push(after);
+        }
+        let mut hasher = DefaultHasher::new();
+        alternatives.hash(&mut hasher);
+        Self { alternatives, hash: hasher.finish() }
+    }
+}

@@ -1,0 +1,118 @@
+//! Workloads: sequences of actions, each explored to its end.
+
+use crate::action::{Action, Leaning, alphabet, random};
+use crate::chance::Chance;
+use crate::explorer::{Explorer, Ledger, words};
+use crate::world::{Start, World};
+use blockstore::simulated::Profile;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A workload by number; the same number is the same run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// A sequence of one or two actions of the alphabet.
+    Pair(usize),
+    /// A random one.
+    Random(u64),
+}
+
+impl Workload {
+    /// `pair:7` or `random:1234`, as a failure prints it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (kind, number) = text.split_once(':')?;
+        match kind {
+            "pair" => number.parse().ok().map(Self::Pair),
+            "random" => number.parse().ok().map(Self::Random),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Pair(number) => format!("pair:{number}"),
+            Self::Random(seed) => format!("random:{seed}"),
+        }
+    }
+
+    /// Runs and explores it. The error tells what went wrong, after which actions, and how to see it again.
+    pub(crate) fn run(self, start: &Start, ledger: &Arc<Ledger>) -> Result<(), String> {
+        let mut trace = Vec::new();
+        let run = catch_unwind(AssertUnwindSafe(|| match self {
+            Self::Pair(number) => pair(number, start, ledger, &mut trace),
+            Self::Random(seed) => Random::new(seed).run(start, ledger, &mut trace),
+        }));
+        let run = run.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
+        run.map_err(|why| {
+            let actions: Vec<String> = trace.iter().map(|action| format!("    {action:?}")).collect();
+            format!("OFFSHOOT_CRASH={}: {why}\n  after\n{}", self.name(), actions.join("\n"))
+        })
+    }
+}
+
+/// How many pairs there are, single actions included.
+pub(crate) fn pairs() -> usize {
+    let letters = alphabet().len();
+    letters + letters * letters
+}
+
+fn pair(number: usize, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
+    let letters = alphabet();
+    let actions: Vec<Action> = match number.checked_sub(letters.len()) {
+        None => vec![letters[number].clone()],
+        Some(two) => vec![letters[two / letters.len()].clone(), letters[two % letters.len()].clone()],
+    };
+    let seed = u64::try_from(number).expect("a small number");
+    let profile = Profile { latency_polls_max: seed % 2, ..Profile::default() };
+    let mut world = World::begin(start, profile, seed)?;
+    let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), seed);
+    explorer.explore(&world.recorder.take())?;
+    for action in actions {
+        trace.push(action.clone());
+        world.perform(&action)?;
+        world.drain()?;
+        explorer.explore(&world.recorder.take())?;
+    }
+    Ok(())
+}
+
+const LENGTH_MIN: usize = 10;
+const LENGTH_MAX: usize = 60;
+
+struct Random {
+    chance: Chance,
+    profile: Profile,
+    leaning: Leaning,
+    /// One action in so many is waited for.
+    patience: usize,
+}
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let leaning = Leaning::drawn(&mut chance);
+        let patience = 1 + chance.below(5);
+        Self { profile: Profile::drawn(chance.next()), leaning, patience, chance }
+    }
+
+    fn run(mut self, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
+        let mut world = World::begin(start, self.profile.clone(), self.chance.next())?;
+        let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), self.chance.next());
+        explorer.explore(&world.recorder.take())?;
+        for _ in 0..LENGTH_MIN + self.chance.below(LENGTH_MAX - LENGTH_MIN) {
+            let action = random(&world.model, self.leaning, &mut self.chance);
+            trace.push(action.clone());
+            world.perform(&action)?;
+            for _ in 0..self.chance.below(4) {
+                world.round()?;
+            }
+            if self.chance.one_in(self.patience) {
+                trace.push(Action::Drain);
+                world.drain()?;
+            }
+            explorer.explore(&world.recorder.take())?;
+        }
+        world.drain()?;
+        explorer.explore(&world.recorder.take())
+    }
+}

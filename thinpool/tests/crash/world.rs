@@ -1,0 +1,591 @@
+//! The engine at work on a simulated device: performs actions, keeps the model of what was promised in step, and
+//! records every moment at which a crash may come.
+
+use crate::action::{Action, Durable, Space, Span};
+use crate::chance::Chance;
+use crate::model::{Change, Expectation, Kind, Mark, PoolModel, Progress};
+use crate::pool::{self, BLOCK, DEVICE_BLOCKS, ROUND, chain, name, seen};
+use crate::recorder::{Phase, Recorder};
+use crate::stamp::{SECTOR, SECTORS_PER_BLOCK, Seen, Value, bytes};
+use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
+use blockstore::{Buffer, Device, Durability, Operation, Submission, Token};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use thinpool::{
+    Access, Attachment, Channel, Command, Error, Keeper, Outcome, Payload, Pool, Reply, Request,
+    RequestError, Tail, Ticket, ZeroSpace,
+};
+
+/// Channels of guests; their lanes of the tail are 1 and up, the keeper's is 0.
+const CHANNELS: usize = 2;
+const KEEPER_LANE: usize = 0;
+/// Rounds after which something hangs.
+const ROUNDS_MAX: usize = 100_000;
+/// Rounds without progress after which nothing goes on by itself.
+const IDLE_ROUNDS: usize = 12;
+
+pub(crate) struct World {
+    device: SimulatedDevice,
+    tail: Tail,
+    boot_id: [u8; 16],
+    engine: Option<Engine>,
+    attachments: BTreeMap<String, Attachment>,
+    pub(crate) model: PoolModel,
+    requests: BTreeMap<u64, Flying>,
+    command: Option<FlyingCommand>,
+    pub(crate) recorder: Recorder,
+    chance: Chance,
+    next_value: u64,
+    next_tag: u64,
+    now: Duration,
+    /// Sequence and bytes of the tail when it was looked at last.
+    newest: u64,
+    tail_used: u64,
+}
+
+struct Engine {
+    channels: Vec<Channel>,
+    keeper: Keeper,
+    pool: Pool,
+}
+
+/// A request without its reply.
+struct Flying {
+    volume: String,
+    what: What,
+}
+
+enum What {
+    Write { range: Range<usize>, value: Value, durable: Durable },
+    Flush { mark: Mark },
+    Read { disturbed: bool },
+}
+
+struct FlyingCommand {
+    ticket: Arc<Ticket>,
+    change: Change,
+    mark: Mark,
+}
+
+/// A pool at rest and what is in it.
+#[derive(Clone)]
+pub(crate) struct Start {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) model: PoolModel,
+    /// Values below this one are taken.
+    next_value: u64,
+}
+
+impl Start {
+    /// Volumes `a` and `b`, a snapshot `a@s`, a clone `c` of it; blocks of each kind in each.
+    pub(crate) fn prepared() -> Result<Self, String> {
+        let device = empty_device();
+        thinpool::create(Arc::new(device.clone()), &pool::options())
+            .map_err(|error| format!("create: {}", chain(&error)))?;
+        let start = Self { disk: device.disk(), model: PoolModel::default(), next_value: 1 };
+        let mut world = World::begin(&start, Profile::default(), 1)?;
+        let write = |volume: &str, first, count| Action::Write {
+            volume: volume.to_owned(),
+            span: Span::blocks(first, count),
+            durable: Durable::Later,
+        };
+        let text = str::to_owned;
+        for action in [
+            Action::Create { name: text("a"), blocks: 8 },
+            Action::Create { name: text("b"), blocks: 8 },
+            write("a", 0, 4),
+            write("b", 1, 2),
+            Action::Snapshot { volume: text("a"), point: text("s") },
+            Action::Clone { source: text("a@s"), name: text("c") },
+            write("a", 1, 1),
+            write("a", 6, 1),
+            write("c", 2, 2),
+            Action::Flush { volume: text("a") },
+            Action::Settle,
+        ] {
+            world.perform(&action)?;
+            world.drain()?;
+            world.recorder.take();
+        }
+        world.rest()
+    }
+}
+
+pub(crate) fn empty_device() -> SimulatedDevice {
+    SimulatedDevice::new(SimulatedDisk::new(DEVICE_BLOCKS * BLOCK), Profile::default(), 0)
+}
+
+impl World {
+    /// Opens the pool; every moment from here on is recorded.
+    pub(crate) fn begin(start: &Start, profile: Profile, seed: u64) -> Result<Self, String> {
+        let mut chance = Chance::new(seed);
+        let device = SimulatedDevice::new(start.disk.clone(), profile, chance.next());
+        let tail = pool::new_tail();
+        let expectation = Arc::new(Expectation::of(&start.model, None));
+        let recorder = Recorder::new(tail.clone(), expectation, pool::journal());
+        let observer = recorder.clone();
+        device.observe(move |point| observer.observe(point));
+        let mut world = Self {
+            device,
+            tail,
+            boot_id: chance.id(),
+            engine: None,
+            attachments: BTreeMap::new(),
+            model: start.model.clone(),
+            requests: BTreeMap::new(),
+            command: None,
+            recorder,
+            chance,
+            next_value: start.next_value,
+            next_tag: 1,
+            now: Duration::ZERO,
+            newest: 0,
+            tail_used: 0,
+        };
+        world.open()?;
+        Ok(world)
+    }
+
+    pub(crate) fn boot_id(&self) -> [u8; 16] {
+        self.boot_id
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        self.recorder.next_keeper();
+        let opening = pool::opening(self.boot_id, &mut self.chance);
+        let (pool, keeper) = thinpool::open(Arc::new(self.device.clone()), self.tail.clone(), opening)
+            .map_err(|error| format!("open: {}", chain(&error)))?;
+        let channels: Result<Vec<_>, _> = (0..CHANNELS).map(|_| pool.channel()).collect();
+        let channels = channels.map_err(|error| format!("a channel: {}", chain(&error)))?;
+        self.engine = Some(Engine { channels, keeper, pool });
+        self.newest = 0;
+        self.tail_used = 0;
+        Ok(())
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("the pool is open")
+    }
+
+    /// Starts an action. Those that cannot overlap with what is under way wait for it first.
+    pub(crate) fn perform(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Write { volume, span, durable } => {
+                let value = Value::written(self.take_value());
+                let content = bytes(value, span.first, span.count);
+                let action = thinpool::Action::Write {
+                    offset: offset_of(span.first),
+                    buffer: Buffer::from_slice(&content),
+                    durability: durability(*durable),
+                };
+                self.change(volume, span.range(), value, *durable, action)
+            }
+            Action::Zeroes { volume, span, durable, space } => {
+                let value = Value::zeroed(self.take_value());
+                let action = thinpool::Action::WriteZeroes {
+                    offset: offset_of(span.first),
+                    length: offset_of(span.count),
+                    durability: durability(*durable),
+                    space: if *space == Space::Allocate { ZeroSpace::Allocate } else { ZeroSpace::Release },
+                };
+                self.change(volume, span.range(), value, *durable, action)
+            }
+            Action::Trim { volume, span, durable } => {
+                let value = Value::zeroed(self.take_value());
+                let action = thinpool::Action::Trim {
+                    offset: offset_of(span.first),
+                    length: offset_of(span.count),
+                    durability: durability(*durable),
+                };
+                let first = span.first.next_multiple_of(SECTORS_PER_BLOCK);
+                let end = (span.first + span.count) / SECTORS_PER_BLOCK * SECTORS_PER_BLOCK;
+                self.change(volume, first..end.max(first), value, *durable, action)
+            }
+            Action::Flush { volume } => {
+                let what = What::Flush { mark: self.model.mark(volume) };
+                self.request(volume, what, thinpool::Action::Flush)
+            }
+            Action::Read { volume } => {
+                let Some(disk) = self.model.disks.get(volume) else { return Ok(()) };
+                let buffer = Buffer::zeroed(disk.sectors() * SECTOR);
+                let disturbed = self.is_written(volume, &(0..disk.sectors()));
+                self.request(volume, What::Read { disturbed }, thinpool::Action::Read { offset: 0, buffer })
+            }
+            Action::Grow { blocks } => self.grow(*blocks),
+            Action::Reopen => self.reopen(),
+            Action::Pass => self.pass(),
+            Action::Drain => self.drain(),
+            command => self.start_command(command),
+        }
+    }
+
+    fn take_value(&mut self) -> u64 {
+        self.next_value += 1;
+        self.next_value
+    }
+
+    fn change(
+        &mut self,
+        volume: &str,
+        range: Range<usize>,
+        value: Value,
+        durable: Durable,
+        action: thinpool::Action,
+    ) -> Result<(), String> {
+        let Some(disk) = self.model.disks.get(volume) else { return Ok(()) };
+        let wanted = match &action {
+            thinpool::Action::Write { offset, buffer, .. } => offset + length_of(buffer.len()),
+            thinpool::Action::Trim { offset, length, .. }
+            | thinpool::Action::WriteZeroes { offset, length, .. } => offset + length,
+            _ => 0,
+        };
+        if wanted > offset_of(disk.sectors()) || disk.kind != Kind::Volume {
+            return Ok(());
+        }
+        if self.is_written(volume, &range) {
+            self.drain_requests()?;
+        }
+        self.model.begin_write(volume, range.clone(), value);
+        if let Some(command) = &mut self.command {
+            command.change.meanwhile(volume, range.clone(), value);
+        }
+        for flying in self.requests.values_mut().filter(|flying| flying.volume == volume) {
+            if let What::Read { disturbed } = &mut flying.what {
+                *disturbed = true;
+            }
+        }
+        self.promise();
+        self.request(volume, What::Write { range, value, durable }, action)
+    }
+
+    /// Whether a request under way writes any of these sectors.
+    fn is_written(&self, volume: &str, sectors: &Range<usize>) -> bool {
+        self.requests.values().filter(|flying| flying.volume == volume).any(|flying| match &flying.what {
+            What::Write { range, .. } => range.start < sectors.end && sectors.start < range.end,
+            _ => false,
+        })
+    }
+
+    fn request(&mut self, volume: &str, what: What, action: thinpool::Action) -> Result<(), String> {
+        if !self.model.disks.contains_key(volume) {
+            return Ok(());
+        }
+        let attachment = self.attachment(volume)?;
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let mut request = Request { tag, attachment, action };
+        let at = self.chance.below(CHANNELS);
+        self.requests.insert(tag, Flying { volume: volume.to_owned(), what });
+        for _ in 0..ROUNDS_MAX {
+            match self.engine().channels[at].submit(request) {
+                Ok(()) => return self.after_call(at + 1, Vec::new()),
+                Err(full) => request = full,
+            }
+            self.round()?;
+        }
+        Err("a full channel never has room again".to_owned())
+    }
+
+    fn attachment(&mut self, volume: &str) -> Result<Attachment, String> {
+        if let Some(attachment) = self.attachments.get(volume) {
+            return Ok(attachment.clone());
+        }
+        let opened = self.engine().pool.attach(&name(volume), Access::ReadWrite);
+        let opened = opened.map_err(|error| format!("attaching {volume}: {}", chain(&error)))?;
+        self.attachments.insert(volume.to_owned(), opened.clone());
+        Ok(opened)
+    }
+
+    /// Waits for the requests of a volume and closes it.
+    fn detach(&mut self, volume: &str) -> Result<(), String> {
+        self.drain_requests()?;
+        self.attachments.remove(volume);
+        Ok(())
+    }
+
+    fn start_command(&mut self, action: &Action) -> Result<(), String> {
+        self.drain_command()?;
+        let Some((command, change)) = self.plan(action)? else { return Ok(()) };
+        let mark = match action {
+            Action::Commit => self.model.mark_all(),
+            Action::Snapshot { volume, .. } => self.model.mark(volume),
+            _ => Mark::new(),
+        };
+        match action {
+            Action::Remove { name } if name.contains('@') => self.recorder.phase(Phase::Absorb, true),
+            Action::Remove { .. } | Action::Rollback { .. } => self.recorder.phase(Phase::Free, true),
+            _ => {}
+        }
+        self.submit(command, change, mark);
+        Ok(())
+    }
+
+    fn submit(&mut self, command: Command, change: Change, mark: Mark) {
+        let ticket = self.engine().pool.submit(command);
+        self.command = Some(FlyingCommand { ticket, change, mark });
+        self.promise();
+    }
+
+    /// The command, and what it does; `None` when its names do not exist (any more).
+    fn plan(&mut self, action: &Action) -> Result<Option<(Command, Change)>, String> {
+        let bytes = |blocks: usize| offset_of(blocks * SECTORS_PER_BLOCK);
+        let there = |name: &str| self.model.disks.contains_key(name);
+        Ok(Some(match action {
+            Action::Create { name: text, blocks } if !there(text) => (
+                Command::CreateVolume { name: name(text), size: bytes(*blocks) },
+                Change::Create { name: text.clone(), blocks: *blocks },
+            ),
+            Action::Snapshot { volume, point } if there(volume) => {
+                let text = format!("{volume}@{point}");
+                if there(&text) {
+                    return Ok(None);
+                }
+                let change = Change::snapshot(&self.model, volume, text.clone());
+                (Command::Snapshot { names: vec![name(&text)] }, change)
+            }
+            Action::Clone { source, name: text } if there(source) && !there(text) => (
+                Command::Clone { source: name(source), names: vec![name(text)], size: None },
+                Change::Clone { source: source.clone(), name: text.clone() },
+            ),
+            Action::Rollback { volume, point } => {
+                let to = format!("{volume}@{point}");
+                let fits = match (self.model.disks.get(&to), self.model.disks.get(volume)) {
+                    (Some(to), Some(volume)) => to.blocks() == volume.blocks(),
+                    _ => false,
+                };
+                if !fits {
+                    return Ok(None);
+                }
+                self.detach(volume)?;
+                (Command::Rollback { to: name(&to) }, Change::Rollback { volume: volume.clone(), to })
+            }
+            Action::Remove { name: text } if there(text) => {
+                let points = format!("{text}@");
+                let kept = |other: &&String| *other == text || other.starts_with(&points);
+                let names: Vec<String> = self.model.disks.keys().filter(kept).cloned().collect();
+                self.detach(text)?;
+                (Command::Remove { name: name(text), recursive: true }, Change::Remove { names })
+            }
+            Action::Resize { name: text, blocks } if there(text) => {
+                self.drain_requests()?;
+                (
+                    Command::Resize { name: name(text), size: bytes(*blocks) },
+                    Change::Resize { name: text.clone(), blocks: *blocks },
+                )
+            }
+            Action::Publish { volume, version } if there(volume) && !there(version) => {
+                self.detach(volume)?;
+                (
+                    Command::Publish { volume: name(volume), version: name(version) },
+                    Change::Publish { volume: volume.clone(), version: version.clone() },
+                )
+            }
+            Action::Rename { from, to } if there(from) && !there(to) => {
+                self.detach(from)?;
+                (
+                    Command::Rename { from: name(from), to: name(to) },
+                    Change::Rename { from: from.clone(), to: to.clone() },
+                )
+            }
+            Action::Checkpoint => (Command::Checkpoint, Change::Nothing),
+            Action::Commit => (Command::Commit, Change::Nothing),
+            Action::Settle => (Command::Settle, Change::Nothing),
+            Action::Thin => (Command::Thin, Change::Nothing),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Makes the device longer, as an operator would, and tells the pool.
+    fn grow(&mut self, blocks: u64) -> Result<(), String> {
+        self.drain_command()?;
+        self.recorder.phase(Phase::Grow, true);
+        let length = self.device.size() + blocks * BLOCK;
+        let mut channel = self.device.open_channel(1).map_err(|error| chain(&error))?;
+        let mut queue =
+            VecDeque::from([Submission { token: Token(0), operation: Operation::Resize { length } }]);
+        channel.submit(&mut queue);
+        let mut done = Vec::new();
+        while done.is_empty() {
+            channel.poll(&mut done);
+        }
+        self.submit(Command::Grow, Change::Nothing, Mark::new());
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        self.drain()?;
+        self.attachments.clear();
+        self.submit(Command::Close, Change::Nothing, Mark::new());
+        self.drain_command()?;
+        self.engine = None;
+        // Closed cleanly, everything is durable.
+        let mark = self.model.mark_all();
+        self.model.settle(&mark);
+        self.promise();
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        self.close()?;
+        self.open()
+    }
+
+    /// The pool at rest.
+    fn rest(mut self) -> Result<Start, String> {
+        self.close()?;
+        Ok(Start { disk: self.device.disk(), model: self.model.clone(), next_value: self.next_value })
+    }
+
+    /// Lets so much time pass that everything staged is due.
+    fn pass(&mut self) -> Result<(), String> {
+        self.now += pool::limits().commit_interval;
+        (0..IDLE_ROUNDS).try_for_each(|_| self.round().map(drop))
+    }
+
+    pub(crate) fn drain_requests(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            if self.requests.is_empty() {
+                return Ok(());
+            }
+            self.round()?;
+        }
+        Err(format!("{} requests hang", self.requests.len()))
+    }
+
+    fn drain_command(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            if self.command.is_none() {
+                return Ok(());
+            }
+            self.round()?;
+        }
+        Err(format!("a command hangs: {:?}", self.command.as_ref().map(|command| &command.change)))
+    }
+
+    /// Waits until nothing goes on by itself any more.
+    pub(crate) fn drain(&mut self) -> Result<(), String> {
+        self.drain_requests()?;
+        self.drain_command()?;
+        let mut idle = 0;
+        for _ in 0..ROUNDS_MAX {
+            idle = if self.round()? { 0 } else { idle + 1 };
+            if idle == IDLE_ROUNDS {
+                for phase in [Phase::Absorb, Phase::Free, Phase::Grow] {
+                    self.recorder.phase(phase, false);
+                }
+                return Ok(());
+            }
+        }
+        Err("the keeper is never idle".to_owned())
+    }
+
+    /// Everybody gets on a little; tells whether anybody did.
+    pub(crate) fn round(&mut self) -> Result<bool, String> {
+        let mut got_on = false;
+        for at in 0..CHANNELS {
+            let mut replies = Vec::new();
+            self.engine().channels[at].poll(&mut replies);
+            got_on |= !replies.is_empty();
+            self.after_call(at + 1, replies)?;
+        }
+        self.now += ROUND;
+        let now = self.now;
+        got_on |= self.engine().keeper.poll(now);
+        self.after_call(KEEPER_LANE, Vec::new())?;
+        Ok(got_on)
+    }
+
+    /// The engine was called and may have staged records in this lane; then it may have answered.
+    fn after_call(&mut self, lane: usize, replies: Vec<Reply>) -> Result<(), String> {
+        let used = self.tail.bytes_used();
+        let mut changed = used != self.tail_used;
+        self.tail_used = used;
+        if changed {
+            let newest = self.tail.read().records.last().map_or(0, |(sequence, _)| *sequence);
+            if newest > self.newest {
+                self.newest = newest;
+                self.recorder.torn(self.device.crash_point(), lane);
+            }
+        }
+        let outcome = self.command.as_ref().and_then(|command| command.ticket.take());
+        changed |= !replies.is_empty() || outcome.is_some();
+        if !changed {
+            return Ok(());
+        }
+        for reply in replies {
+            self.replied(reply)?;
+        }
+        if let Some(outcome) = outcome {
+            self.answered(outcome)?;
+        }
+        self.promise();
+        self.recorder.between(self.device.crash_point());
+        Ok(())
+    }
+
+    fn replied(&mut self, reply: Reply) -> Result<(), String> {
+        let Flying { volume, what } = self.requests.remove(&reply.tag).ok_or("a reply to no request")?;
+        match (what, reply.result) {
+            (What::Write { range, value, durable }, Ok(_)) => {
+                self.model.acknowledge_write(&volume, range, value, durable == Durable::Through);
+            }
+            (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => {
+                self.model.fail_write(&volume, range)
+            }
+            (What::Flush { mark }, Ok(_)) => self.model.settle(&mark),
+            (What::Read { disturbed }, Ok(Payload::Buffer(buffer))) => {
+                self.look_at_read(&volume, disturbed, &seen(&buffer))?;
+            }
+            (_, Ok(other)) => return Err(format!("a reply of the wrong kind: {other:?}")),
+            (_, Err(error)) => return Err(format!("a request of {volume} failed: {error}")),
+        }
+        Ok(())
+    }
+
+    fn look_at_read(&self, volume: &str, disturbed: bool, seen: &[Seen]) -> Result<(), String> {
+        let garbage = seen.iter().position(|seen| matches!(seen, Seen::Garbage { .. }));
+        let wrong = match garbage {
+            Some(at) => Some(format!("a read of {volume}: sector {at} is garbage")),
+            None if disturbed => None,
+            None => self.model.refuted_read(volume, 0, seen),
+        };
+        wrong.map_or(Ok(()), Err)
+    }
+
+    fn answered(&mut self, outcome: Result<Outcome, Error>) -> Result<(), String> {
+        let FlyingCommand { change, mark, .. } = self.command.take().expect("an outcome is of a command");
+        match outcome {
+            Ok(_) => {
+                self.model.settle(&mark);
+                change.apply(&mut self.model, Progress::Answered);
+                Ok(())
+            }
+            Err(Error::OutOfSpace | Error::Busy { .. } | Error::Invalid(_)) => Ok(()),
+            Err(error) => Err(format!("{change:?} failed: {}", chain(&error))),
+        }
+    }
+
+    /// What a crash from now on is held to.
+    fn promise(&self) {
+        let under_way = self.command.as_ref().map(|command| &command.change);
+        self.recorder.expect(Arc::new(Expectation::of(&self.model, under_way)));
+    }
+}
+
+fn durability(durable: Durable) -> Durability {
+    match durable {
+        Durable::Later => Durability::Cached,
+        Durable::Through => Durability::Through,
+    }
+}
+
+/// Bytes of so many sectors.
+fn offset_of(sectors: usize) -> u64 {
+    length_of(sectors * SECTOR)
+}
+
+fn length_of(length: usize) -> u64 {
+    u64::try_from(length).expect("a small length")
+}
