@@ -1,1 +1,59 @@
-//! Placeholder for the first commit.
+//! The NBD door: serves the volumes, snapshots and image versions of a pool to NBD clients.
+//!
+//! What it is: the fixed newstyle handshake and the transmission phase with simple and structured replies, on
+//! Unix sockets and loopback TCP. Untrusted bytes come in, legal requests to the engine come out; one function,
+//! `request::validate`, decides which are legal. What it is not: no TLS (so no other addresses), no extended
+//! headers, no CACHE, no FAST_ZERO, and nothing of storage: what a request means is the engine's business.
+//!
+//! ```text
+//!            acceptor (a thread)            worker (a thread each: one ring, one engine channel)
+//!   clients ------ accept ------> in turn ---> connection --- reader: Handshake, then Session::next
+//!                                                 |               |  actions        ^ answers
+//!                                                 |               v                 | Session::complete
+//!                                                 |            Worker::submit    Worker::pump
+//!                                                 |               |                 |
+//!                                                 |               +--> Channel -----+
+//!                                                 +--- writer: Session::stage --> socket
+//! ```
+//! `Handshake` and `Session` do no I/O: they are driven by tests and by a fuzzer (`rehearsal`) as well as by sockets.
+//!
+//! Block sizes: the engine knows sectors of 512 bytes, so that is the least offered; 4096 is preferred, the largest
+//! payload has 32 MiB. Clients are told with every answer to INFO and GO; a request that is not in whole sectors is
+//! refused with EINVAL and changes nothing. The kernel's client, qemu, nbdkit and fio keep to that by themselves.
+//! Clients that choose an export the old way, by EXPORT_NAME, cannot be told and are held to the same.
+//!
+//! Invariants, cited by number:
+//! * N1: no bytes of a client make this crate panic, spin, or hold more memory than `limits` adds up to.
+//! * N2: only `request::validate` makes a `Command`; behind it nothing is checked again.
+//! * N3: after any answer the stream is in step: options and payloads are consumed whether refused or not. Where
+//!   that is impossible, the connection ends.
+//! * N4: every request takes one of a bounded number of slots until its reply is staged, legal or not.
+//! * N5: a connection's state outlives its last request in the engine.
+//! * N6: a volume's one read-write attachment is shared by all connections of a server and given back with the last.
+//! * N7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.
+//! * N8: no work on the pool is done for a client that has not named an export; nothing is opened before GO.
+#![forbid(unsafe_code)]
+
+mod acceptor;
+mod connection;
+mod error;
+mod exports;
+mod fields;
+mod handshake;
+mod limits;
+mod listen;
+mod proto;
+#[cfg(any(test, feature = "rehearsal"))]
+pub mod rehearsal;
+mod reply;
+mod request;
+mod server;
+mod session;
+mod signal;
+mod status;
+mod worker;
+
+pub use error::Error;
+pub use limits::Limits;
+pub use listen::Listen;
+pub use server::{Server, ServerOptions};

@@ -1,0 +1,89 @@
+//! One allocation that buffers are ranges of, and the thread's list of regions to use again.
+
+use super::BUFFER_ALIGNMENT;
+use std::alloc::{self, Layout};
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Regions larger than this go back to the allocator, in bytes.
+const RECYCLED_BYTES_MAX: usize = 128 << 10;
+/// Regions a thread keeps per size; at most 64 * (4 + 8 + ... + 128 KiB) = 16 MiB.
+const RECYCLED_COUNT_MAX: usize = 64;
+/// 4, 8, 16, 32, 64, 128 KiB.
+const CLASSES: usize = 6;
+
+thread_local! {
+    static RECYCLED: RefCell<[Vec<Arc<Region>>; CLASSES]> = const { RefCell::new([const { Vec::new() }; CLASSES]) };
+}
+
+/// Initialised memory, aligned to `BUFFER_ALIGNMENT`. Invariant: `pointer` was allocated with `layout`.
+#[derive(Debug)]
+pub(super) struct Region {
+    pointer: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a region is plain memory of its own; who may touch which byte is settled by `Buffer`.
+unsafe impl Send for Region {}
+// SAFETY: as above; the region itself gives out no reference to its bytes.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A region of at least `length` bytes, and whether its bytes are zero.
+    pub(super) fn take(length: usize) -> (Arc<Self>, bool) {
+        let size = length.next_multiple_of(BUFFER_ALIGNMENT).max(BUFFER_ALIGNMENT);
+        let Some(class) = class(size) else { return (Arc::new(Self::allocate(size)), true) };
+        // A thread that is ending has no list any more.
+        let old = RECYCLED.try_with(|lists| lists.borrow_mut()[class].pop()).ok().flatten();
+        match old {
+            Some(region) => (region, false),
+            None => (Arc::new(Self::allocate(BUFFER_ALIGNMENT << class)), true),
+        }
+    }
+
+    /// Keeps the region for later if this was the last buffer of it.
+    pub(super) fn give_back(mut region: Arc<Self>) {
+        let Some(class) = class(region.layout.size()) else { return };
+        if Arc::get_mut(&mut region).is_none() {
+            return;
+        }
+        let keep = |lists: &RefCell<[Vec<Arc<Self>>; CLASSES]>| {
+            let list = &mut lists.borrow_mut()[class];
+            if list.len() < RECYCLED_COUNT_MAX {
+                list.push(region);
+            }
+        };
+        // In an ending thread there is no list; the closure, and the region with it, is dropped unused.
+        RECYCLED.try_with(keep).unwrap_or_default();
+    }
+
+    pub(super) fn pointer(&self) -> NonNull<u8> {
+        self.pointer
+    }
+
+    fn allocate(size: usize) -> Self {
+        let layout =
+            Layout::from_size_align(size, BUFFER_ALIGNMENT).expect("a size in memory rounded to a page");
+        // SAFETY: the layout's size is not zero, see `take`.
+        let pointer = unsafe { alloc::alloc_zeroed(layout) };
+        let Some(pointer) = NonNull::new(pointer) else { alloc::handle_alloc_error(layout) };
+        Self { pointer, layout }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: `pointer` came from `alloc_zeroed` with this layout, and this is the region's only drop.
+        unsafe { alloc::dealloc(self.pointer.as_ptr(), self.layout) }
+    }
+}
+
+/// Which list a size belongs to: the smallest power of two that holds it.
+fn class(size: usize) -> Option<usize> {
+    if size > RECYCLED_BYTES_MAX {
+        return None;
+    }
+    let pages = size.div_ceil(BUFFER_ALIGNMENT).next_power_of_two();
+    Some(usize::try_from(pages.trailing_zeros()).expect("a bit number"))
+}

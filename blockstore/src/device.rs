@@ -1,0 +1,55 @@
+//! The two traits every device and its channels obey: `Device` and `IoChannel`, invariants B1 to B9.
+
+use crate::error::{DeviceError, IoError};
+use crate::operation::{Completion, Submission};
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// The most operations a channel holds; a larger depth asked for is cut down to it.
+pub const DEPTH_MAX: usize = 4096;
+
+/// A medium of bytes that can be read and written in aligned ranges.
+pub trait Device: Send + Sync + fmt::Debug {
+    /// Its size in bytes at this moment.
+    fn size(&self) -> u64;
+
+    /// What offsets, lengths and memory addresses must be multiples of, in bytes; a power of two, at most 4096.
+    fn alignment(&self) -> usize;
+
+    /// The unit in which discards free space, in bytes; `None` if the device cannot discard.
+    fn discard_granularity(&self) -> Option<u64>;
+
+    /// A path, or "ram": what an operator would recognise.
+    fn description(&self) -> String;
+
+    fn is_read_only(&self) -> bool;
+
+    /// A channel that takes up to `depth` operations at a time (1 to [`DEPTH_MAX`]). One thread at a time uses it.
+    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError>;
+}
+
+/// A thread's own way to a device. Dropping it waits until the device has let go of every buffer.
+pub trait IoChannel: Send {
+    /// Takes submissions from the front while there is room and leaves the rest in the queue (B5).
+    fn submit(&mut self, queue: &mut VecDeque<Submission>);
+
+    /// Moves what has completed to `done` and returns how many that were. Never blocks.
+    fn poll(&mut self, done: &mut Vec<Completion>) -> usize;
+
+    /// Returns when `poll` would find a completion, or after `timeout`. With nothing in flight it is a sleep.
+    /// The simulated device never sleeps.
+    fn wait(&mut self, timeout: Duration) -> Result<(), IoError>;
+
+    /// Readable when `poll` would find something (and sometimes when not). `None` means that completions are
+    /// ready when `submit` returns. The descriptor is the same for the channel's whole life.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Operations submitted whose completion was not yet polled.
+    fn in_flight(&self) -> usize;
+}
+
+pub(crate) fn clamp_depth(depth: usize) -> usize {
+    depth.clamp(1, DEPTH_MAX)
+}

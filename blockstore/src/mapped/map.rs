@@ -1,0 +1,85 @@
+//! The map itself: copies in and out.
+//!
+//! Operations in flight together may overlap (B1), and two threads that copy to and from the same bytes are a data
+//! race. Each stretch of the map therefore has a lock of a small set, held while bytes of it are copied.
+
+use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::RwLock;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+/// Bytes covered by one lock.
+const STRETCH_BYTES: usize = 64 << 10;
+/// Stretches this many apart share a lock.
+const LOCKS: usize = 64;
+
+pub(super) struct Map {
+    /// `None` for a device without bytes, which cannot be mapped.
+    raw: Option<MmapRaw>,
+    locks: [RwLock<()>; LOCKS],
+}
+
+impl Map {
+    pub(super) fn read_write(file: &File, length: usize) -> io::Result<Self> {
+        Self::new(length, |options| options.map_raw(file))
+    }
+
+    pub(super) fn read_only(file: &File, length: usize) -> io::Result<Self> {
+        Self::new(length, |options| options.map_raw_read_only(file))
+    }
+
+    fn new(length: usize, map: impl FnOnce(&MmapOptions) -> io::Result<MmapRaw>) -> io::Result<Self> {
+        let raw = if length == 0 { None } else { Some(map(MmapOptions::new().len(length))?) };
+        Ok(Self { raw, locks: [const { RwLock::new(()) }; LOCKS] })
+    }
+
+    /// Copies bytes at `offset` out. Every page of the range must have its place.
+    pub(super) fn load(&self, offset: usize, into: &mut [u8]) {
+        let start = self.start(offset, into.len());
+        for part in stretches(offset, into.len()) {
+            let _shared = self.locks[(offset + part.start) / STRETCH_BYTES % LOCKS].read();
+            // SAFETY: `start` checked that the whole range is inside the map, and the part is inside the range.
+            let from = unsafe { start.add(part.start) };
+            let into = &mut into[part];
+            // SAFETY: `into.len()` bytes from `from` are inside the map, which `self` keeps; a buffer is no part of
+            // it; whoever writes these bytes holds the lock exclusively.
+            unsafe { from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) };
+        }
+    }
+
+    /// Copies bytes in at `offset`. Every page of the range must have its place. The map must not be read-only.
+    pub(super) fn store(&self, offset: usize, from: &[u8]) {
+        let start = self.start(offset, from.len());
+        for part in stretches(offset, from.len()) {
+            let _alone = self.locks[(offset + part.start) / STRETCH_BYTES % LOCKS].write();
+            // SAFETY: `start` checked that the whole range is inside the map, and the part is inside the range.
+            let into = unsafe { start.add(part.start) };
+            let from = &from[part];
+            // SAFETY: `from.len()` bytes from `into` are inside the map, which `self` keeps; a buffer is no part of
+            // it; nobody else touches these bytes while the lock is held.
+            unsafe { into.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        }
+    }
+
+    fn start(&self, offset: usize, length: usize) -> *mut u8 {
+        let raw = self.raw.as_ref().expect("a device without bytes has no legal range");
+        let end = offset.checked_add(length).expect("a range in memory");
+        assert!(end <= raw.len(), "bytes {offset}..{end} are not in a map of {} bytes", raw.len());
+        // SAFETY: `offset` is inside the map.
+        unsafe { raw.as_mut_ptr().add(offset) }
+    }
+}
+
+/// The parts of a range that lie in one stretch each, counted from the range's start.
+fn stretches(offset: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at == length {
+            return None;
+        }
+        let start = at;
+        at = length.min(start + STRETCH_BYTES - (offset + start) % STRETCH_BYTES);
+        Some(start..at)
+    })
+}

@@ -1,0 +1,212 @@
+//! A small typed ring: it owns every flight, and so its buffer, from the moment the kernel is told of it until the
+//! kernel has answered. The only unsafe code of the io_uring engine is here.
+//!
+//! Invariants: each occupied slot has exactly one entry that the kernel has not answered, with the slot's number as
+//! its user data. There are no more slots than entries in the submission queue, and twice as many in the completion
+//! queue, so neither overflows.
+
+use super::Flight;
+use crate::error::IoError;
+use crate::file::ZEROS;
+use crate::file::progress::Step;
+use crate::operation::{Durability, Operation};
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How often in a row the kernel may be too busy to take entries, before the rest waits for the next call.
+const BUSY_RETRIES_MAX: u32 = 16;
+/// Where the kernel's table of this ring has the file itself, and the file as the flushes see it.
+const DATA_FILE: Fd = Fd(0);
+const SYNC_FILE: Fd = Fd(1);
+
+pub(super) struct Ring {
+    ring: IoUring,
+    slots: Box<[Option<Flight>]>,
+    free: Vec<usize>,
+}
+
+impl Ring {
+    pub(super) fn new(depth: usize, file: &File) -> io::Result<Self> {
+        let ring = build(depth.next_power_of_two())?;
+        let sync_file = own_view(file)?;
+        ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
+        let slots = std::iter::repeat_with(|| None).take(depth).collect();
+        Ok(Self { ring, slots, free: (0..depth).rev().collect() })
+    }
+
+    pub(super) fn probe() -> io::Result<()> {
+        build(1).map(drop)
+    }
+
+    /// Flights that have not landed.
+    pub(super) fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Queues the flight's next step; `send` tells the kernel. There must be fewer flights than the ring's depth.
+    pub(super) fn start(&mut self, flight: Flight) {
+        let slot = self.free.pop().expect("the channel's depth is the ring's");
+        let flight = self.slots[slot].insert(flight);
+        let user_data = u64::try_from(slot).expect("a slot's number");
+        let entry = entry(flight).user_data(user_data);
+        // SAFETY: the memory that the entry names is the buffer of the flight in the slot, or the static zeros. The
+        // flight stays in the slot, and nobody else can reach its buffer, until `land` has seen the kernel's answer;
+        // where that can not be waited for, `drop` leaks it. A read's buffer is exclusively the flight's.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the submission queue has an entry for each slot");
+    }
+
+    /// Hands queued entries to the kernel, all of them unless it is too busy; then the next call tries again.
+    pub(super) fn send(&mut self) {
+        let mut retries = 0;
+        while self.unsent() > 0 && retries < BUSY_RETRIES_MAX {
+            if !matches!(self.ring.submit(), Ok(taken) if taken > 0) {
+                retries += 1;
+            }
+        }
+    }
+
+    /// Makes what has completed visible to `land`, without blocking.
+    pub(super) fn gather(&mut self) {
+        let queue = self.ring.submission();
+        let has_work = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if has_work {
+            // Where the kernel is too busy or interrupted, the next call tries again.
+            drop(self.ring.submit());
+        }
+    }
+
+    /// Entries the kernel has not taken yet.
+    fn unsent(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
+    /// A flight whose step the kernel has answered.
+    pub(super) fn land(&mut self) -> Option<(Flight, Result<usize, Errno>)> {
+        let completion = self.ring.completion().next()?;
+        let slot = usize::try_from(completion.user_data()).expect("user data is a slot's number");
+        let flight = self.slots[slot].take().expect("the kernel answers an entry once");
+        self.free.push(slot);
+        let answer = completion.result();
+        let answer = usize::try_from(answer).map_err(|_| Errno::from_raw_os_error(answer.saturating_neg()));
+        Some((flight, answer))
+    }
+
+    /// Waits until a flight may land, for `timeout` at most; a signal ends it early.
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), IoError> {
+        if !self.ring.completion().is_empty() {
+            return Ok(());
+        }
+        let timeout = Timespec::from(timeout);
+        match self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)) {
+            Ok(_) => Ok(()),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::TIME | Errno::INTR | Errno::AGAIN | Errno::BUSY) => Ok(()),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Readable while completions are there to be seen.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's own and open as long as the ring, which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+
+    /// Waits for every flight. Fails only if the kernel will not talk about this ring any more.
+    fn drain(&mut self) -> io::Result<()> {
+        while self.in_flight() > 0 {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => {}
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::INTR | Errno::AGAIN | Errno::BUSY) => {}
+                    _ => return Err(error),
+                },
+            }
+            while self.land().is_some() {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.drain().is_err() {
+            // The kernel may still write to these buffers, so their memory is never used again.
+            std::mem::forget(std::mem::take(&mut self.slots));
+        }
+        // Lets go of the files now and not when the kernel gets to it. Where this fails, that is all that is lost.
+        drop(self.ring.submitter().unregister_files());
+    }
+}
+
+fn build(entries: usize) -> io::Result<IoUring> {
+    let entries = u32::try_from(entries).expect("a depth is at most DEPTH_MAX");
+    let ring = IoUring::builder()
+        .dontfork()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .build(entries)
+        // Kernels before 5.19 know no cooperative task running.
+        .or_else(|_| IoUring::builder().dontfork().build(entries))?;
+    let parameters = ring.params();
+    if parameters.is_feature_ext_arg() && parameters.is_feature_nodrop() {
+        return Ok(ring);
+    }
+    // Before 5.11 a wait cannot have a timeout of its own.
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// The file opened once more, for this channel's flushes only. The kernel tells a write-back error once to each open
+/// file, so channels that shared one could take an error from each other (B9). Where the file cannot be opened again,
+/// as after a change of user, they do share it; a failed flush is then still known to all who ask after its end.
+fn own_view(file: &File) -> io::Result<OwnedFd> {
+    match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(view) => Ok(view.into()),
+        Err(_) => file.as_fd().try_clone_to_owned(),
+    }
+}
+
+fn entry(flight: &mut Flight) -> Entry {
+    if flight.settled.is_some() {
+        return opcode::Nop::new().build();
+    }
+    let step = flight.progress.step(&flight.submission.operation);
+    let entry = match (step, &mut flight.submission.operation) {
+        (Step::Read { offset, skip, length }, Operation::Read { buffer, .. }) => {
+            let bytes = &mut buffer[skip..skip + length];
+            opcode::Read::new(DATA_FILE, bytes.as_mut_ptr(), call_length(length)).offset(offset).build()
+        }
+        (Step::Write { offset, skip, length, durability }, Operation::Write { buffer, .. }) => {
+            let bytes = &buffer[skip..skip + length];
+            let flags = match durability {
+                Durability::Cached => 0,
+                Durability::Through => libc::RWF_DSYNC,
+            };
+            let write = opcode::Write::new(DATA_FILE, bytes.as_ptr(), call_length(length));
+            write.offset(offset).rw_flags(flags).build()
+        }
+        (Step::WriteZeros { offset, length }, _) => {
+            let zeros = &ZEROS[..length];
+            opcode::Write::new(DATA_FILE, zeros.as_ptr(), call_length(length)).offset(offset).build()
+        }
+        (Step::Fallocate { mode, offset, length }, _) => {
+            let mode = i32::try_from(mode.bits()).expect("the modes are small numbers");
+            opcode::Fallocate::new(DATA_FILE, length).offset(offset).mode(mode).build()
+        }
+        (Step::Sync, _) => opcode::Fsync::new(SYNC_FILE).flags(FsyncFlags::DATASYNC).build(),
+        (step, operation) => unreachable!("{step:?} is no step of {operation:?}"),
+    };
+    entry.flags(Flags::FIXED_FILE)
+}
+
+fn call_length(length: usize) -> u32 {
+    u32::try_from(length).expect("a step is at most 1 GiB")
+}

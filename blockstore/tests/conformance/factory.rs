@@ -1,0 +1,57 @@
+//! Where the devices under test come from.
+
+use blockstore::{Device, Engine, OpenOptions, RamDevice};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Makes devices of one kind.
+pub(crate) trait Factory {
+    /// A new device of `size` zero bytes, readable and writable.
+    fn make(&self, size: u64) -> Made;
+}
+
+/// A device, with what has to outlive it.
+pub(crate) struct Made {
+    pub(crate) device: Arc<dyn Device>,
+    _directory: Option<TempDir>,
+}
+
+impl Made {
+    pub(crate) fn in_memory(device: Arc<dyn Device>) -> Self {
+        Self { device, _directory: None }
+    }
+}
+
+pub(crate) struct RamFactory;
+
+impl Factory for RamFactory {
+    fn make(&self, size: u64) -> Made {
+        Made::in_memory(Arc::new(RamDevice::new(size)))
+    }
+}
+
+/// What a file lies on.
+pub(crate) enum Place {
+    Disk,
+    /// tmpfs.
+    Memory,
+}
+
+pub(crate) struct FileFactory {
+    pub(crate) place: Place,
+    pub(crate) engine: Engine,
+}
+
+impl Factory for FileFactory {
+    fn make(&self, size: u64) -> Made {
+        let parent = match self.place {
+            Place::Disk => env!("CARGO_TARGET_TMPDIR"),
+            Place::Memory => "/dev/shm",
+        };
+        let directory = tempfile::tempdir_in(parent).expect("a directory for the device");
+        let options = OpenOptions { engine: self.engine, ..OpenOptions::default() };
+        let device =
+            blockstore::create(&directory.path().join("disk"), size, &options).expect("a new device");
+        Made { device, _directory: Some(directory) }
+    }
+}

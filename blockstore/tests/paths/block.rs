@@ -1,0 +1,57 @@
+//! Block devices, on a loop device; where this user cannot have one, there is nothing to test on.
+
+use crate::drive::{channel, directory_on_disk, file_of, flush, open, read, run, write};
+use blockstore::{Access, DeviceError, Engine, IoError, Operation};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SIZE: u64 = 4 << 20;
+
+/// Ends with the value.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &Path) -> Option<Self> {
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let name = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| Self(PathBuf::from(name.trim_end())))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").arg("--detach").arg(&self.0).status();
+        assert!(detached.is_ok_and(|status| status.success()), "{} stays", self.0.display());
+    }
+}
+
+#[test]
+fn a_block_device_is_a_device() {
+    let directory = directory_on_disk();
+    let Some(disk) = Loop::over(&file_of(&directory, SIZE)) else {
+        eprintln!("no loop devices for this user here");
+        return;
+    };
+    for engine in [Engine::Auto, Engine::Uring, Engine::Inline] {
+        let device = open(&disk.0, Access::ReadWrite, engine).expect("a block device");
+        assert_eq!(device.size(), SIZE);
+        let mut channel = channel(&*device);
+        write(&mut *channel, 0, &[8; 1 << 16]).expect("writing");
+        assert_eq!(run(&mut *channel, Operation::WriteZeroes { offset: 4096, length: 8192 }).0, Ok(()));
+        assert_eq!(run(&mut *channel, Operation::Allocate { offset: 0, length: SIZE }).0, Ok(()));
+        let mut expected = vec![8; 1 << 16];
+        expected[4096..12288].fill(0);
+        if device.discard_granularity().is_some() {
+            assert_eq!(run(&mut *channel, Operation::Discard { offset: 16384, length: 16384 }).0, Ok(()));
+            expected[16384..32768].fill(0);
+        }
+        assert_eq!(flush(&mut *channel), Ok(()));
+        assert_eq!(read(&mut *channel, 0, 1 << 16), Ok(expected));
+        assert_eq!(run(&mut *channel, Operation::Resize { length: 2 * SIZE }).0, Err(IoError::Unsupported));
+        assert_eq!(flush(&mut *channel), Ok(()), "a refusal is no failure of the medium");
+        match open(&disk.0, Access::ReadWrite, engine) {
+            Err(DeviceError::Locked { holder, .. }) => assert_eq!(holder, "this process"),
+            other => panic!("this is in use: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Devices from paths: what can be opened and made, who may have it, and what happens when the file system, the
+//! kernel or somebody else does not play along.
+
+mod block;
+mod child;
+mod create;
+mod denied;
+mod drive;
+mod kinds;
+mod lock;
+mod short;
+mod space;
+mod trust;

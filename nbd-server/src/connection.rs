@@ -1,0 +1,250 @@
+//! One client: a reader that feeds the handshake and then the session, and a writer that sends what is staged.
+//!
+//! The connection is over when both have ended and the engine has answered everything (N5). No operation of the
+//! ring is ever dropped half-way; whoever wants it to end cuts the socket.
+
+use crate::exports::{OpenExport, PoolExports};
+use crate::handshake::{Handshake, Progress, Terms};
+use crate::limits::{HANDSHAKE_RECEIVE_BYTES, RECEIVE_BYTES, STAGE_BYTES};
+use crate::session::{Phase, Session, Slot, Step};
+use crate::worker::{Worker, join_tag};
+use std::cell::{Cell, RefCell};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use thinpool::{Payload, Request, RequestError};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::UnixStream;
+
+pub(crate) struct Connection {
+    index: u32,
+    /// Any stream socket: to the ring, Unix and TCP sockets are the same.
+    stream: UnixStream,
+    /// Present in the transmission phase.
+    session: RefCell<Option<Session>>,
+    /// When the handshake or the send under way has taken too long.
+    deadline: Cell<Option<Instant>>,
+    /// Nothing more is read from the client.
+    intake_ended: Cell<bool>,
+    /// There may be something to stage, or the connection may be over.
+    answered: Notify,
+    /// Something was staged: slots are free.
+    staged: Notify,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Connection({}, {:?})", self.index, self.session)
+    }
+}
+
+/// What was received and not yet used.
+struct Received {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+/// The client is gone.
+struct Gone;
+
+impl Connection {
+    pub(crate) fn new(index: u32, socket: OwnedFd, deadline: Instant) -> Self {
+        Self {
+            index,
+            stream: UnixStream::from_std(socket.into()),
+            session: RefCell::new(None),
+            deadline: Cell::new(Some(deadline)),
+            intake_ended: Cell::new(false),
+            answered: Notify::new(),
+            staged: Notify::new(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get()
+    }
+
+    /// Ends all traffic at once.
+    pub(crate) fn cut(&self) {
+        // It fails when the client has closed already, and then there is nothing to cut.
+        let _closed_is_fine = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// The server is closing: whoever has nothing in flight is cut, the others when they are answered.
+    pub(crate) fn wind_up(&self) {
+        match &*self.session.borrow() {
+            None => self.cut(),
+            Some(_) => self.answered.notify_one(),
+        }
+    }
+
+    /// Delivers the engine's answer to a request of this connection.
+    pub(crate) fn complete(&self, slot: Slot, result: Result<Payload, RequestError>) {
+        self.with_session(|session| session.complete(slot, result));
+        self.answered.notify_one();
+    }
+
+    fn with_session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
+        act(self.session.borrow_mut().as_mut().expect("requests come after the handshake"))
+    }
+
+    /// Serves the client to the end.
+    pub(crate) async fn run(self: Rc<Self>, worker: &Rc<Worker>) {
+        let mut received = Received { bytes: Vec::with_capacity(HANDSHAKE_RECEIVE_BYTES), used: 0 };
+        let Ok(Some((terms, export))) = self.handshake(worker, &mut received).await else {
+            return;
+        };
+        self.deadline.set(None);
+        self.session.replace(Some(Session::new(terms, &worker.limits)));
+        let writer = tokio_uring::spawn(self.clone().write(worker.clone()));
+        received.grow();
+        self.read(worker, &export, received).await;
+        self.with_session(Session::end_intake);
+        self.intake_ended.set(true);
+        self.answered.notify_one();
+        // The writer ends by itself when the last request is answered; if it panicked, nothing is left to send.
+        drop(writer.await);
+        self.cut();
+    }
+
+    async fn handshake(
+        &self,
+        worker: &Worker,
+        received: &mut Received,
+    ) -> Result<Option<(Terms, OpenExport)>, Gone> {
+        let mut out = Vec::new();
+        let mut exports = PoolExports { table: worker.exports.clone(), opened: None };
+        let mut handshake = Handshake::new(&mut out);
+        loop {
+            let mut input = received.unused();
+            let before = input.len();
+            let progress = handshake.advance(&mut input, &mut exports, &mut out);
+            let used = before - input.len();
+            received.use_up(used);
+            if !out.is_empty() {
+                let (sent, buffer) = self.stream.write_all(std::mem::take(&mut out)).await;
+                sent.map_err(|_| Gone)?;
+                out = buffer;
+                out.clear();
+                out.shrink_to(HANDSHAKE_RECEIVE_BYTES);
+            }
+            match progress {
+                Progress::Answered => {}
+                Progress::Hungry => self.receive(received).await?,
+                Progress::Agreed(terms) => return Ok(exports.opened.map(|export| (terms, export))),
+                Progress::Over => return Ok(None),
+            }
+        }
+    }
+
+    /// Takes requests until the client is done, gone or out of step.
+    async fn read(&self, worker: &Worker, export: &OpenExport, mut received: Received) {
+        loop {
+            let step = self.take_requests(worker, export, &mut received);
+            worker.pump();
+            match step {
+                Step::Hungry => {
+                    if self.receive(&mut received).await.is_err() {
+                        return;
+                    }
+                }
+                Step::Full => self.staged.notified().await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Hands over all requests that are there; returns why it stopped.
+    fn take_requests(&self, worker: &Worker, export: &OpenExport, received: &mut Received) -> Step {
+        let attachment = export.attachment();
+        let size = attachment.size();
+        let mut input = received.unused();
+        let before = input.len();
+        let step = loop {
+            match self.with_session(|session| session.next(&mut input, size, worker.phase())) {
+                Step::Submit(slot, action) => {
+                    let tag = join_tag(self.index, slot);
+                    worker.submit(Request { tag, attachment: attachment.clone(), action });
+                }
+                Step::Answered => self.answered.notify_one(),
+                step => break step,
+            }
+        };
+        let used = before - input.len();
+        received.use_up(used);
+        step
+    }
+
+    async fn receive(&self, received: &mut Received) -> Result<(), Gone> {
+        let bytes = received.take_for_filling();
+        let filled = bytes.len();
+        let (count, slice) = self.stream.read(bytes.slice(filled..)).await;
+        received.bytes = slice.into_inner();
+        match count {
+            Ok(count) if count > 0 => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+
+    /// Sends replies until the intake has ended and everything is answered. When the client does not take them
+    /// any more, they are thrown away.
+    async fn write(self: Rc<Self>, worker: Rc<Worker>) {
+        let mut out = Vec::with_capacity(STAGE_BYTES);
+        let mut gone = false;
+        loop {
+            out.clear();
+            let unanswered = self.with_session(|session| {
+                session.stage(&mut out);
+                session.unanswered()
+            });
+            self.staged.notify_one();
+            if out.is_empty() {
+                if unanswered == 0 && self.intake_ended.get() {
+                    return;
+                }
+                if unanswered == 0 && worker.phase() == Phase::Draining {
+                    self.cut();
+                }
+                self.answered.notified().await;
+            } else if !gone {
+                self.deadline.set(Some(Instant::now() + worker.limits.write_stall));
+                let (sent, buffer) = self.stream.write_all(out).await;
+                self.deadline.set(None);
+                out = buffer;
+                gone = sent.is_err();
+                if gone {
+                    self.cut();
+                }
+            }
+        }
+    }
+}
+
+impl Received {
+    fn unused(&self) -> &[u8] {
+        &self.bytes[self.used..]
+    }
+
+    fn use_up(&mut self, count: usize) {
+        self.used += count;
+        if self.used == self.bytes.len() {
+            self.bytes.clear();
+            self.used = 0;
+        }
+    }
+
+    /// The buffer with what is unused at its front and room behind it.
+    fn take_for_filling(&mut self) -> Vec<u8> {
+        self.bytes.drain(..self.used);
+        self.used = 0;
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Requests carry payloads, options do not.
+    fn grow(&mut self) {
+        let length = self.bytes.len();
+        self.bytes.reserve_exact(RECEIVE_BYTES.saturating_sub(length));
+    }
+}

@@ -1,0 +1,163 @@
+//! The exports of a pool, and who has them open.
+//!
+//! A volume may have one read-write attachment in the whole pool. All connections of this server that use the
+//! volume share it (N6); it is given back when the last of them closes. Readers of what never changes do not share:
+//! whoever comes later gets what the name means then.
+
+use crate::handshake::{Description, Exports, Refusal};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thinpool::{Access, Attachment, Entry, EntryKind, Name, Pool};
+
+/// A pool as clients see it.
+#[derive(Debug)]
+pub(crate) struct ExportTable {
+    pool: Pool,
+    /// What the empty name means.
+    default: Option<String>,
+    /// Volumes open read-write.
+    shared: Mutex<Vec<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    attachment: Attachment,
+    connections: usize,
+    id: u64,
+}
+
+/// One connection's hold on an export.
+#[derive(Debug)]
+pub(crate) struct OpenExport {
+    /// Empty only while it is dropped.
+    attachment: Option<Attachment>,
+    share: Option<Share>,
+}
+
+/// A connection's part in a [`Shared`].
+#[derive(Debug)]
+struct Share {
+    table: Arc<ExportTable>,
+    id: u64,
+}
+
+impl ExportTable {
+    pub(crate) fn new(pool: Pool, default: Option<String>) -> Self {
+        Self { pool, default, shared: Mutex::new(Vec::new()) }
+    }
+
+    fn open(self: &Arc<Self>, entry: &Entry) -> Result<OpenExport, Refusal> {
+        if entry.kind == EntryKind::Volume {
+            match self.open_shared(&entry.name) {
+                Err(thinpool::Error::ReadOnly | thinpool::Error::Poisoned) => {}
+                opened => return opened.map_err(refusal),
+            }
+        }
+        let attachment = self.pool.attach(&entry.name, Access::ReadOnly).map_err(refusal)?;
+        Ok(OpenExport { attachment: Some(attachment), share: None })
+    }
+
+    fn open_shared(self: &Arc<Self>, name: &Name) -> Result<OpenExport, thinpool::Error> {
+        let text = name.to_string();
+        let mut shared = self.lock();
+        let place = match shared.iter().position(|shared| shared.attachment.name() == text) {
+            Some(place) => place,
+            None => {
+                let attachment = self.pool.attach(name, Access::ReadWrite)?;
+                let id = shared.iter().map(|shared| shared.id + 1).max().unwrap_or(0);
+                shared.push(Shared { attachment, connections: 0, id });
+                shared.len() - 1
+            }
+        };
+        let Shared { attachment, connections, id } = &mut shared[place];
+        *connections += 1;
+        let share = Share { table: self.clone(), id: *id };
+        Ok(OpenExport { attachment: Some(attachment.clone()), share: Some(share) })
+    }
+
+    /// The list stays whole even if a thread panicked while it held the lock.
+    fn lock(&self) -> MutexGuard<'_, Vec<Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenExport {
+    pub(crate) fn attachment(&self) -> &Attachment {
+        self.attachment.as_ref().expect("taken only by drop")
+    }
+}
+
+/// Everything is given back under the lock: a client that comes back at once must find the volume either shared
+/// or free.
+impl Drop for OpenExport {
+    fn drop(&mut self) {
+        let Some(Share { table, id }) = self.share.take() else { return };
+        let mut shared = table.lock();
+        self.attachment = None;
+        if let Some(place) = shared.iter().position(|shared| shared.id == id) {
+            shared[place].connections -= 1;
+            if shared[place].connections == 0 {
+                shared.swap_remove(place);
+            }
+        }
+    }
+}
+
+fn refusal(error: thinpool::Error) -> Refusal {
+    match error {
+        thinpool::Error::NotFound(_) => Refusal::Unknown,
+        thinpool::Error::Closing => Refusal::ShuttingDown,
+        error => Refusal::Policy(error.to_string()),
+    }
+}
+
+/// The exports as one handshake sees them; holds what it opened.
+#[derive(Debug)]
+pub(crate) struct PoolExports {
+    pub(crate) table: Arc<ExportTable>,
+    pub(crate) opened: Option<OpenExport>,
+}
+
+impl PoolExports {
+    fn entry(&self, name: &str) -> Result<Entry, Refusal> {
+        let name = match (name, &self.table.default) {
+            ("", Some(default)) => default,
+            (name, _) => name,
+        };
+        let name: Name = name.parse().map_err(|_| Refusal::Unknown)?;
+        self.table.pool.entry(&name).ok_or(Refusal::Unknown)
+    }
+}
+
+impl Exports for PoolExports {
+    fn names(&self) -> Result<Vec<String>, Refusal> {
+        Ok(self.table.pool.entries().iter().map(|entry| entry.name.to_string()).collect())
+    }
+
+    fn describe(&self, name: &str) -> Result<Description, Refusal> {
+        let entry = self.entry(name)?;
+        let pool = self.table.pool.status();
+        let read_only = entry.kind != EntryKind::Volume || pool.read_only || pool.poisoned;
+        Ok(description(&entry, entry.size, read_only))
+    }
+
+    fn open(&mut self, name: &str) -> Result<Description, Refusal> {
+        let entry = self.entry(name)?;
+        let open = self.table.open(&entry)?;
+        let description = description(&entry, open.attachment().size(), open.attachment().is_read_only());
+        self.opened = Some(open);
+        Ok(description)
+    }
+}
+
+fn description(entry: &Entry, size: u64, read_only: bool) -> Description {
+    let kind = match entry.kind {
+        EntryKind::Volume => "volume",
+        EntryKind::Snapshot => "snapshot",
+        EntryKind::Version => "image version",
+    };
+    let text = match &entry.origin {
+        Some(origin) => format!("{kind}, made from {origin}"),
+        None => kind.to_owned(),
+    };
+    Description { name: entry.name.to_string(), text, size, read_only }
+}

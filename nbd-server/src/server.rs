@@ -1,0 +1,119 @@
+//! The server: its listeners, its workers, and their end.
+
+use crate::acceptor::{Acceptor, Places};
+use crate::error::Error;
+use crate::exports::ExportTable;
+use crate::limits::Limits;
+use crate::listen::{Listen, Listener};
+use crate::signal::Signal;
+use crate::worker::{self, Message};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use thinpool::Pool;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// What to serve, where and with how many threads.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    pub listen: Vec<Listen>,
+    /// The volume, snapshot or version that clients get who name none.
+    pub default_export: Option<String>,
+    pub limits: Limits,
+    /// Threads; each has its own channel to the pool. At least one.
+    pub workers: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        Self { listen: Vec::new(), default_export: None, limits: Limits::default(), workers }
+    }
+}
+
+/// A running server. Dropping it is [`Server::shutdown`].
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<Listen>,
+    workers: Vec<UnboundedSender<Message>>,
+    threads: Vec<JoinHandle<()>>,
+    places: Places,
+    closing: Signal,
+}
+
+impl Server {
+    /// Serves all volumes, snapshots and versions of a pool by name.
+    ///
+    /// When this returns, clients can connect. On an error nothing is left behind.
+    pub fn start(pool: &Pool, options: ServerOptions) -> Result<Self, Error> {
+        let listeners = options.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let exports = Arc::new(ExportTable::new(pool.clone(), options.default_export));
+        let mut server = Self {
+            addresses: listeners.iter().map(|listener| listener.address().clone()).collect(),
+            workers: Vec::new(),
+            threads: Vec::new(),
+            places: Places::new(options.limits.connections_max),
+            closing: Signal::new().map_err(Error::Thread)?,
+        };
+        for number in 0..options.workers.max(1) {
+            server.start_worker(number, pool, &options.limits, &exports)?;
+        }
+        server.start_acceptor(listeners)?;
+        Ok(server)
+    }
+
+    /// Where the server listens, in the order of its options, with real TCP ports.
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
+    }
+
+    /// Clients connected at this moment.
+    pub fn connections(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// Stops listening, answers what is in flight for as long as the drain deadline allows, and closes.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn start_worker(
+        &mut self,
+        number: usize,
+        pool: &Pool,
+        limits: &Limits,
+        exports: &Arc<ExportTable>,
+    ) -> Result<(), Error> {
+        let (sender, inbox) = unbounded_channel();
+        let (ready, came_up) = sync_channel(1);
+        let (pool, limits, exports) = (pool.clone(), limits.clone(), exports.clone());
+        let run = move || worker::run(&pool, limits, exports, inbox, &ready);
+        self.spawn(format!("nbd-{number}"), run)?;
+        self.workers.push(sender);
+        came_up.recv().map_err(|_| Error::Thread(std::io::Error::other("the worker ended while starting")))?
+    }
+
+    fn start_acceptor(&mut self, listeners: Vec<Listener>) -> Result<(), Error> {
+        let acceptor = Acceptor::new(listeners, self.workers.clone(), self.places.clone());
+        let closing = self.closing.try_clone().map_err(Error::Thread)?;
+        self.spawn("nbd-accept".to_owned(), move || acceptor.run(&closing))
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name).spawn(run).map_err(Error::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.closing.give();
+        for worker in self.workers.drain(..) {
+            let _ended_is_fine = worker.send(Message::Drain);
+        }
+        for thread in self.threads.drain(..) {
+            let _panicked_is_reported_by_the_panic = thread.join();
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The transmission phase of one connection, without I/O: bytes in, engine actions out; engine replies in,
+//! bytes out.
+//!
+//! Every request, legal or not, takes a slot before anything else and keeps it until its reply is staged for
+//! sending (N4). So a client that only asks and never reads stops being read itself.
+
+use crate::handshake::Terms;
+use crate::limits::{
+    Limits, PAYLOAD_SKIP_BYTES_MAX, STAGE_BYTES, STATUS_BYTES, STATUS_DESCRIPTORS_MAX, bytes,
+};
+use crate::proto::{Errno, REQUEST_BYTES};
+use crate::reply::{Answer, Body, ReadBody, Staged, fault_of};
+use crate::request::{Command, Descriptors, Fault, Force, Header, Holes, Layout, Range, validate};
+use crate::status;
+use blockstore::{Buffer, Durability};
+use std::collections::VecDeque;
+use thinpool::{Action, Payload, RequestError, ZeroSpace};
+
+/// Whether new requests are still done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// The server is closing: new requests fail with ESHUTDOWN.
+    Draining,
+}
+
+/// What came of [`Session::next`].
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// More bytes are needed.
+    Hungry,
+    /// Hand this to the engine and its answer to [`Session::complete`].
+    Submit(Slot, Action),
+    /// An illegal request was answered.
+    Answered,
+    /// As much as allowed is in flight; go on when something was staged.
+    Full,
+    /// The client says goodbye: nothing more is read.
+    Disconnect,
+    /// The stream cannot be followed any more: close it.
+    Lost,
+}
+
+/// A request in flight, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(pub(crate) u32);
+
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    cookie: u64,
+    /// Payload this request holds in memory.
+    weight: u32,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Read(Range, Layout),
+    Status(Range, Descriptors),
+    Plain,
+}
+
+#[derive(Debug)]
+enum Intake {
+    Header,
+    Payload {
+        slot: Slot,
+        range: Range,
+        force: Force,
+        buffer: Buffer,
+        filled: usize,
+    },
+    /// The payload of a refused write.
+    Skip {
+        slot: Slot,
+        left: usize,
+        fault: Fault,
+    },
+}
+
+/// The requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    terms: Terms,
+    slots_max: u32,
+    bytes_max: u64,
+    bytes: u64,
+    slots: Vec<Option<InFlight>>,
+    vacant: Vec<Slot>,
+    intake: Intake,
+    answers: VecDeque<(Slot, Answer)>,
+}
+
+impl Session {
+    pub(crate) fn new(terms: Terms, limits: &Limits) -> Self {
+        Self {
+            terms,
+            slots_max: limits.requests_in_flight.max(1),
+            bytes_max: limits.bytes_in_flight,
+            bytes: 0,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            intake: Intake::Header,
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Requests that came whole and whose replies are not staged yet.
+    pub(crate) fn unanswered(&self) -> usize {
+        let incoming = usize::from(!matches!(self.intake, Intake::Header));
+        self.slots.len() - self.vacant.len() - incoming
+    }
+
+    /// Looks at the front of `input` for one request. `size` is the export's size at this moment.
+    pub(crate) fn next(&mut self, input: &mut &[u8], size: u64, phase: Phase) -> Step {
+        match std::mem::replace(&mut self.intake, Intake::Header) {
+            Intake::Header => self.header(input, size, phase),
+            Intake::Payload { slot, range, force, buffer, filled } => {
+                self.payload(input, slot, range, force, buffer, filled)
+            }
+            Intake::Skip { slot, left, fault } => self.skip(input, slot, left, fault),
+        }
+    }
+
+    /// The client is gone or done: a request that came only in part is forgotten.
+    pub(crate) fn end_intake(&mut self) {
+        match std::mem::replace(&mut self.intake, Intake::Header) {
+            Intake::Payload { slot, .. } | Intake::Skip { slot, .. } => self.vacate(slot),
+            Intake::Header => {}
+        }
+    }
+
+    fn header(&mut self, input: &mut &[u8], size: u64, phase: Phase) -> Step {
+        let Some((raw, rest)) = input.split_first_chunk::<REQUEST_BYTES>() else {
+            return Step::Hungry;
+        };
+        let Some(header) = Header::parse(raw) else {
+            return Step::Lost;
+        };
+        if header.payload() > PAYLOAD_SKIP_BYTES_MAX {
+            return Step::Lost;
+        }
+        let verdict = match (validate(&header, self.terms, size), phase) {
+            (Ok(Command::Disconnect), _) => return Step::Disconnect,
+            (Ok(_), Phase::Draining) => Err(Fault { errno: Errno::Shutdown, text: "the server is closing" }),
+            (verdict, _) => verdict,
+        };
+        let Some(slot) = self.occupy(&header, verdict.ok()) else {
+            return Step::Full;
+        };
+        *input = rest;
+        match verdict {
+            Ok(command) => self.accept(slot, command, input),
+            Err(fault) => self.skip(input, slot, bytes(header.payload()), fault),
+        }
+    }
+
+    /// A slot for a request, unless that is one too many or its payload too much.
+    fn occupy(&mut self, header: &Header, command: Option<Command>) -> Option<Slot> {
+        let (weight, kind) = match command {
+            Some(Command::Read { range, layout }) => (range.length, Kind::Read(range, layout)),
+            Some(Command::Write { range, .. }) => (range.length, Kind::Plain),
+            Some(Command::Status { range, descriptors }) => (STATUS_BYTES, Kind::Status(range, descriptors)),
+            _ => (0, Kind::Plain),
+        };
+        if self.bytes > 0 && self.bytes + u64::from(weight) > self.bytes_max {
+            return None;
+        }
+        let slot = match self.vacant.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| *slot < self.slots_max)?;
+                self.slots.push(None);
+                Slot(slot)
+            }
+        };
+        self.bytes += u64::from(weight);
+        self.slots[bytes(slot.0)] = Some(InFlight { cookie: header.cookie, weight, kind });
+        Some(slot)
+    }
+
+    fn vacate(&mut self, slot: Slot) {
+        let gone = self.slots[bytes(slot.0)].take().expect("a slot is vacated once");
+        self.bytes -= u64::from(gone.weight);
+        self.vacant.push(slot);
+    }
+
+    fn accept(&mut self, slot: Slot, command: Command, input: &mut &[u8]) -> Step {
+        let action = match command {
+            Command::Read { range, .. } => {
+                Action::Read { offset: range.offset, buffer: Buffer::zeroed(bytes(range.length)) }
+            }
+            Command::Write { range, force } => {
+                return match input.split_at_checked(bytes(range.length)) {
+                    Some((front, rest)) => {
+                        *input = rest;
+                        Step::Submit(slot, write(range, force, Buffer::from_slice(front)))
+                    }
+                    None => {
+                        let buffer = Buffer::zeroed(bytes(range.length));
+                        self.payload(input, slot, range, force, buffer, 0)
+                    }
+                };
+            }
+            Command::Trim { range, force } => Action::Trim {
+                offset: range.offset,
+                length: u64::from(range.length),
+                durability: durability(force),
+            },
+            Command::WriteZeroes { range, force, holes } => Action::WriteZeroes {
+                offset: range.offset,
+                length: u64::from(range.length),
+                durability: durability(force),
+                space: match holes {
+                    Holes::Allowed => ZeroSpace::Release,
+                    Holes::Forbidden => ZeroSpace::Allocate,
+                },
+            },
+            Command::Status { range, .. } => Action::Extents {
+                offset: range.offset,
+                length: u64::from(range.length),
+                limit: STATUS_DESCRIPTORS_MAX,
+            },
+            Command::Flush | Command::Disconnect => Action::Flush,
+        };
+        Step::Submit(slot, action)
+    }
+
+    fn payload(
+        &mut self,
+        input: &mut &[u8],
+        slot: Slot,
+        range: Range,
+        force: Force,
+        mut buffer: Buffer,
+        filled: usize,
+    ) -> Step {
+        let here = input.len().min(buffer.len() - filled);
+        let (front, rest) = input.split_at(here);
+        buffer[filled..filled + here].copy_from_slice(front);
+        *input = rest;
+        let filled = filled + here;
+        if filled < buffer.len() {
+            self.intake = Intake::Payload { slot, range, force, buffer, filled };
+            return Step::Hungry;
+        }
+        Step::Submit(slot, write(range, force, buffer))
+    }
+
+    fn skip(&mut self, input: &mut &[u8], slot: Slot, left: usize, fault: Fault) -> Step {
+        let here = input.len().min(left);
+        *input = &input[here..];
+        if here < left {
+            self.intake = Intake::Skip { slot, left: left - here, fault };
+            return Step::Hungry;
+        }
+        self.fail(slot, fault);
+        Step::Answered
+    }
+
+    /// Takes the engine's answer to a request of [`Step::Submit`].
+    ///
+    /// # Panics
+    /// When the slot is empty, or the engine answers a read without data: bugs of ours.
+    pub(crate) fn complete(&mut self, slot: Slot, result: Result<Payload, RequestError>) {
+        let InFlight { cookie, kind, .. } = self.request(slot);
+        let body = match (kind, result) {
+            (_, Err(error)) => return self.fail(slot, fault_of(error)),
+            (Kind::Plain, Ok(_)) => Body::Done,
+            (Kind::Read(range, layout), Ok(Payload::Buffer(buffer))) => {
+                assert_eq!(buffer.len(), bytes(range.length), "a read returns the buffer it was given");
+                Body::Read(ReadBody::new(layout, range.offset, buffer))
+            }
+            (Kind::Status(range, descriptors), Ok(Payload::Extents(extents))) => {
+                match status::describe(&extents, range, descriptors) {
+                    Some(descriptors) => Body::Status(descriptors),
+                    None => return self.fail(slot, fault_of(RequestError::Io)),
+                }
+            }
+            (_, Ok(_)) => panic!("the engine answers in kind"),
+        };
+        self.answers.push_back((slot, Answer { cookie, body }));
+    }
+
+    fn request(&self, slot: Slot) -> InFlight {
+        self.slots[bytes(slot.0)].expect("answers belong to requests in flight")
+    }
+
+    fn fail(&mut self, slot: Slot, fault: Fault) {
+        let cookie = self.request(slot).cookie;
+        let body = if self.terms.structured { Body::FailedStructured(fault) } else { Body::Failed(fault) };
+        self.answers.push_back((slot, Answer { cookie, body }));
+    }
+
+    /// Appends replies to `out` until it is well filled or there are no more.
+    pub(crate) fn stage(&mut self, out: &mut Vec<u8>) {
+        while out.len() < STAGE_BYTES
+            && let Some((slot, mut answer)) = self.answers.pop_front()
+        {
+            match answer.stage(out, STAGE_BYTES) {
+                Staged::Whole => self.vacate(slot),
+                Staged::Partly => self.answers.push_front((slot, answer)),
+            }
+        }
+    }
+}
+
+fn write(range: Range, force: Force, buffer: Buffer) -> Action {
+    Action::Write { offset: range.offset, buffer, durability: durability(force) }
+}
+
+fn durability(force: Force) -> Durability {
+    match force {
+        Force::No => Durability::Cached,
+        Force::Yes => Durability::Through,
+    }
+}
+
+#[cfg(test)]
+mod tests;
