@@ -60,6 +60,10 @@ pub enum Command {
     Thin,
     /// Uses the device's present size.
     Grow,
+    /// Makes the device this many bytes long, then uses that.
+    Extend {
+        bytes: u64,
+    },
     /// Walks everything and compares it with the counts and the bitmaps.
     Check,
     /// Ends the keeper: a last checkpoint, and the superblock says clean.

@@ -19,6 +19,7 @@ use crate::journal::{self, Ring, Scanned};
 use crate::keeper::checkpoint::{checkpoint, write_superblock};
 use crate::keeper::io::KeeperIo;
 use crate::label::Label;
+use crate::limits::Limits;
 use crate::live::WINDOW_BLOCKS;
 use crate::meta::{MetaTrees, RecordNodes, RecordTree};
 use crate::mutants::{self, Mutant};
@@ -76,6 +77,8 @@ pub(crate) async fn recover(
     for record in &records.list {
         replay.record(record).await?;
     }
+    // A record may have made the pool larger.
+    replay.groups.set_metadata_required(metadata_required(&replay.geometry, &opening.limits));
     let core = Arc::new(assemble(device, tail, opening, found, records, replay, meta)?);
     if !core.read_only {
         take_over(&core, io, opening).await?;
@@ -301,7 +304,7 @@ async fn load_groups(
         pool: found.label.pool,
         geometry: found.geometry,
         window_blocks: window_blocks(&found.geometry),
-        metadata_required: metadata_required(&found.geometry, opening),
+        metadata_required: metadata_required(&found.geometry, &opening.limits),
     };
     Ok(Groups::open(&settings, entries)?)
 }
@@ -319,8 +322,8 @@ fn window_blocks(geometry: &Geometry) -> u32 {
 }
 
 /// Nodes that may be dirty in a pool of this size.
-fn dirty_max(geometry: &Geometry, opening: &Opening) -> u64 {
-    let most = u64::try_from(opening.limits.dirty_nodes_max).unwrap_or(u64::MAX);
+fn dirty_max(geometry: &Geometry, limits: &Limits) -> u64 {
+    let most = u64::try_from(limits.dirty_nodes_max).unwrap_or(u64::MAX);
     (geometry.device_blocks() / DIRTY_PART).max(DIRTY_MIN).min(most)
 }
 
@@ -329,8 +332,8 @@ pub(crate) fn metadata_required_of(dirty: u64) -> BlockCount {
     BlockCount(2 * dirty + DELETE_FLOOR)
 }
 
-fn metadata_required(geometry: &Geometry, opening: &Opening) -> BlockCount {
-    metadata_required_of(dirty_max(geometry, opening))
+pub(crate) fn metadata_required(geometry: &Geometry, limits: &Limits) -> BlockCount {
+    metadata_required_of(dirty_max(geometry, limits))
 }
 
 fn assemble(
@@ -343,7 +346,7 @@ fn assemble(
     meta: MetaTrees,
 ) -> Result<Core, Error> {
     let Replay { catalog, groups, geometry, cache, freed_nodes, quarantine, .. } = replay;
-    let credits_max = i64::try_from(dirty_max(&geometry, opening)).unwrap_or(i64::MAX);
+    let credits_max = i64::try_from(dirty_max(&geometry, &opening.limits)).unwrap_or(i64::MAX);
     let ring_blocks = u32::try_from(geometry.journal_blocks()).expect("the geometry bounds the ring");
     let mut notes = found.notes;
     notes.extend(records.notes);

@@ -28,6 +28,9 @@ use crate::journal::Position;
 use cow_tree::Pointer;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, Generation, PoolId};
 
+/// What a new pool is born with; the other slot is empty until the next one.
+pub(crate) const FIRST_GENERATION: Generation = Generation(1);
+
 /// Whether somebody may still be serving the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -74,7 +77,7 @@ impl Superblock {
         Self {
             pool,
             device_index: 0,
-            generation: Generation(1),
+            generation: FIRST_GENERATION,
             features: Features::default(),
             state: State::Clean,
             incarnation: [0; 16],

@@ -203,10 +203,12 @@ fn push(tasks: &mut Vec<Task>, task: Task) {
             old.end = new.end;
             true
         }
-        (Some(Task::Fresh { blocks: old }), Task::Fresh { blocks: new })
-        | (Some(Task::Unmap { blocks: old }), Task::Unmap { blocks: new })
-            if old.end == new.start =>
-        {
+        (Some(Task::Fresh { blocks: old }), Task::Fresh { blocks: new }) if old.end == new.start => {
+            old.end = new.end;
+            true
+        }
+        // What lies between two of them and is no task is a hole: one change of the map takes all.
+        (Some(Task::Unmap { blocks: old }), Task::Unmap { blocks: new }) => {
             old.end = new.end;
             true
         }

@@ -57,6 +57,7 @@ async fn execute(desk: &Desk, command: Command) -> Result<Outcome, Error> {
         Command::Checkpoint => checkpoint(desk).await?,
         Command::Settle => settle(desk).await?,
         Command::Grow => super::grow::grow(desk).await?,
+        Command::Extend { bytes } => super::grow::extend(desk, bytes).await?,
         Command::Thin => super::reclaim::thin_all(desk).await?,
         Command::Snapshot { names } => snapshot(desk, &names).await?,
         Command::Rollback { to } => rollback(desk, &to).await?,

@@ -3,21 +3,27 @@
 
 use super::Desk;
 use crate::error::Error;
+use crate::geometry::Geometry;
 use crate::record::Record;
-use cow_tree::units::BLOCK_BYTES;
+use crate::recovery::metadata_required;
+use blockstore::{IoError, Operation};
+use cow_tree::units::BLOCK_BYTES_U64;
+
+/// What a crash leaves behind is a file longer than its pool, which does no harm.
+pub(crate) async fn extend(desk: &Desk, bytes: u64) -> Result<(), Error> {
+    plan(desk, bytes)?;
+    if desk.core.device.size() < bytes {
+        desk.io.run(Operation::Resize { length: bytes }).await.map_err(|error| match error {
+            IoError::Unsupported => Error::Invalid("the device cannot be made longer from here".to_owned()),
+            other => Error::io("making the device longer")(other),
+        })?;
+    }
+    grow(desk).await
+}
 
 pub(crate) async fn grow(desk: &Desk) -> Result<(), Error> {
     let core = &desk.core;
-    let grown = {
-        let geometry = core.geometry.read();
-        let bytes = core.device.size();
-        if bytes / u64::try_from(BLOCK_BYTES).expect("small") <= geometry.device_blocks() {
-            return Err(Error::Invalid(format!(
-                "the device has {bytes} bytes, which is no more than the pool uses already"
-            )));
-        }
-        geometry.grown(bytes).map_err(|error| Error::Invalid(error.to_string()))?
-    };
+    let grown = plan(desk, core.device.size())?;
     // The file's new length must survive power loss before a superblock counts on it.
     desk.io.flush("flushing the grown device").await?;
     loop {
@@ -25,7 +31,10 @@ pub(crate) async fn grow(desk: &Desk) -> Result<(), Error> {
             let _gate = core.gate.write().expect("no thread panics inside the gate");
             let staged = core.stage_control(&Record::Grow { blocks: grown.device_blocks() });
             if staged.is_ok() {
-                core.groups.lock().grow(&grown);
+                let mut groups = core.groups.lock();
+                groups.grow(&grown);
+                groups.set_metadata_required(metadata_required(&grown, &core.limits));
+                drop(groups);
                 *core.geometry.write() = grown;
             }
             staged
@@ -38,4 +47,14 @@ pub(crate) async fn grow(desk: &Desk) -> Result<(), Error> {
     }
     core.announce();
     super::command::checkpoint(desk).await
+}
+
+/// The pool on a device of this length. Changes nothing.
+fn plan(desk: &Desk, bytes: u64) -> Result<Geometry, Error> {
+    let geometry = desk.core.geometry.read();
+    let used = geometry.device_blocks() * BLOCK_BYTES_U64;
+    if bytes < used + BLOCK_BYTES_U64 {
+        return Err(Error::Invalid(format!("the pool has {used} bytes already, and a pool does not shrink")));
+    }
+    geometry.grown(bytes).map_err(|error| Error::Invalid(error.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use super::codec::Rejected;
 use super::features::Bits;
-use super::{CopyDamage, Superblock};
+use super::{CopyDamage, FIRST_GENERATION, Superblock};
 use crate::geometry::superblock_homes;
 use crate::label::FORMAT_VERSION;
 use cow_tree::units::{BlockAddress, Generation, PoolId};
@@ -59,6 +59,12 @@ pub(crate) fn choose(pool: PoolId, pages: [(BlockAddress, &[u8]); 4]) -> Result<
         }
         counts
     });
+    if newest == FIRST_GENERATION {
+        // Nobody has written the other slot yet.
+        damaged.retain(|(home, damage)| {
+            *damage != CopyDamage::Empty || superblock_homes(newest).contains(home)
+        });
+    }
     let mut copies = whole.into_iter().map(|(_, superblock)| superblock);
     let superblock = copies.next().expect("the newest generation is that of a copy");
     if copies.any(|copy| copy != superblock) {

@@ -451,7 +451,8 @@ impl World {
             }
             self.round()?;
         }
-        Err(format!("{} requests hang", self.requests.len()))
+        let status = self.engine().pool.status();
+        Err(format!("{} requests hang; {status:?}", self.requests.len()))
     }
 
     fn drain_command(&mut self) -> Result<(), String> {

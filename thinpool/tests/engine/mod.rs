@@ -172,7 +172,7 @@ impl Engine {
             }
             self.tick();
         }
-        panic!("the request is never answered")
+        panic!("the request is never answered: {}", self.pool.debug())
     }
 
     pub(crate) fn write(
