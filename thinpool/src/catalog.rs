@@ -11,6 +11,7 @@
 pub(crate) mod apply;
 pub(crate) mod figures;
 pub(crate) mod layer;
+pub(crate) mod resize;
 pub(crate) mod stored;
 pub(crate) mod sweep;
 pub(crate) mod thin;
@@ -46,6 +47,8 @@ pub(crate) struct Changed {
 pub(crate) struct Catalog {
     entries: BTreeMap<EntryId, CatalogEntry>,
     by_name: HashMap<String, EntryId>,
+    /// Snapshots and versions by what stands before their '@', oldest first.
+    points: HashMap<String, BTreeSet<EntryId>>,
     layers: BTreeMap<LayerId, Layer>,
     dependents: HashMap<LayerId, BTreeSet<LayerId>>,
     /// Layers without a name: what reclaim looks at.
@@ -132,14 +135,30 @@ impl Catalog {
         self.sweeping.iter().copied()
     }
 
-    /// Snapshots of a volume, oldest first.
+    /// Snapshots of a volume, or versions of an image, oldest first.
     pub(crate) fn points_of(&self, base: &str) -> Vec<EntryId> {
-        let points = self.entries.iter().filter(|(_, e)| e.name.base() == base && e.name.point().is_some());
-        points.map(|(id, _)| *id).collect()
+        self.points.get(base).into_iter().flatten().copied().collect()
+    }
+
+    fn index_name(&mut self, id: EntryId, name: &Name) {
+        self.by_name.insert(name.to_string(), id);
+        if name.point().is_some() {
+            self.points.entry(name.base().to_owned()).or_default().insert(id);
+        }
+    }
+
+    fn forget_name(&mut self, id: EntryId, name: &Name) {
+        self.by_name.remove(&name.to_string());
+        if let Some(points) = self.points.get_mut(name.base()) {
+            points.remove(&id);
+            if points.is_empty() {
+                self.points.remove(name.base());
+            }
+        }
     }
 
     fn insert_entry(&mut self, id: EntryId, entry: CatalogEntry) {
-        self.by_name.insert(entry.name.to_string(), id);
+        self.index_name(id, &entry.name);
         self.set_named(entry.layer, Some(id));
         self.entries.insert(id, entry);
         self.changed.entries.insert(id);
@@ -148,7 +167,7 @@ impl Catalog {
 
     fn remove_entry(&mut self, id: EntryId) -> Option<CatalogEntry> {
         let entry = self.entries.remove(&id)?;
-        self.by_name.remove(&entry.name.to_string());
+        self.forget_name(id, &entry.name);
         self.changed.entries.insert(id);
         if self.layers.get(&entry.layer).is_some_and(|layer| layer.entry == Some(id)) {
             self.set_named(entry.layer, None);
@@ -157,9 +176,9 @@ impl Catalog {
     }
 
     fn rename_entry(&mut self, id: EntryId, name: Name) {
-        let old = self.entry(id).name.to_string();
-        self.by_name.remove(&old);
-        self.by_name.insert(name.to_string(), id);
+        let old = self.entry(id).name.clone();
+        self.forget_name(id, &old);
+        self.index_name(id, &name);
         self.entry_mut(id).name = name;
     }
 

@@ -13,7 +13,7 @@ use crate::core::Quarantined;
 use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::groups::{GroupKind, Groups, Run};
-use crate::ids::LayerId;
+use crate::ids::{EntryId, LayerId};
 use crate::keeper::io::KeeperIo;
 use crate::node_cache::NodeCache;
 use crate::record::{Change, Record};
@@ -52,6 +52,7 @@ impl Replay<'_> {
                 self.sweep(sweep, *cursor, replayed).await
             }
             Record::Thin { layer, from, upto } => self.thin(LayerId(*layer), *from, *upto, replayed).await,
+            Record::Resize { entry, size } => self.resize(EntryId(*entry), *size, replayed).await,
             Record::Grow { blocks } => self.grow(*blocks),
             other => Ok(apply::apply(&mut self.catalog, other, replayed.sequence, self.limits)?),
         }
@@ -142,6 +143,23 @@ impl Replay<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn resize(&mut self, id: EntryId, size: u64, replayed: &Replayed) -> Result<(), Error> {
+        let cache = self.cache.clone();
+        let nodes = Pinned::new(&*cache);
+        loop {
+            match self.catalog.resize(id, size, &nodes, || Ok::<(), std::convert::Infallible>(())) {
+                Ok(freed) => return self.book(freed, replayed),
+                Err(Stop::Missing(missing)) => self.read(missing).await?,
+                Err(_) => {
+                    return Err(Error::Damage(format!(
+                        "a record resizes entry {}, which does not exist",
+                        id.0
+                    )));
+                }
+            }
+        }
     }
 
     async fn read(&mut self, Missing(pointer): Missing) -> Result<(), Error> {

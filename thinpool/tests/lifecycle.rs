@@ -145,3 +145,30 @@ fn tiny_trees_and_caches_hold_a_busy_volume_through_checkpoints_and_kills() {
     engine.assert_clean();
     assert_eq!(engine.status().mapped, 0);
 }
+
+#[test]
+fn what_a_smaller_size_cut_off_reads_as_zeros_when_it_is_there_again() {
+    let mut engine = Engine::new(64 * MIB);
+    engine.must(volume("v", 4 * MIB));
+    let v = engine.attach("v");
+    engine.write(&v, 0, &vec![5; 1 << 20]).expect("space is there");
+    engine.write(&v, 3 * MIB, &vec![6; 1 << 20]).expect("space is there");
+    let smaller = Command::Resize { name: n("v"), size: MIB / 2 };
+    assert!(engine.run(smaller.clone()).is_err(), "a guest has it open");
+    drop(v);
+    engine.must(snapshot("v@whole"));
+    engine.must(smaller);
+    engine.must(Command::Resize { name: n("v"), size: 4 * MIB });
+    let mut engine = engine.kill();
+    engine.assert_clean();
+    let (v, whole) = (engine.attach("v"), engine.look("v@whole"));
+    let read = engine.read(&v, 0, 4 << 20);
+    assert!(read[..1 << 19].iter().all(|byte| *byte == 5));
+    assert!(read[1 << 19..].iter().all(|byte| *byte == 0));
+    assert!(engine.read(&whole, 3 * MIB, 1 << 20).iter().all(|byte| *byte == 6));
+    drop((v, whole));
+    engine.must(remove("v@whole"));
+    engine.must(Command::Settle);
+    engine.assert_clean();
+    assert_eq!(engine.status().mapped, MIB / 2);
+}

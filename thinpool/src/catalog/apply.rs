@@ -24,7 +24,7 @@ pub struct Misfit {
     why: String,
 }
 
-/// Applies every record that is about names and layers alone: not `Update`, `Grow`, `Sweep` and `Thin`.
+/// Applies every record that is about names and layers alone: not `Update`, `Resize`, `Grow`, `Sweep` and `Thin`.
 pub(crate) fn apply(
     catalog: &mut Catalog,
     record: &Record,
@@ -43,7 +43,6 @@ pub(crate) fn apply(
             rollback(catalog, EntryId(*entry), LayerId(*source), LayerId(*layer), *line);
         }
         Record::Remove { entries } => entries.iter().for_each(|id| remove(catalog, EntryId(*id))),
-        Record::Resize { entry, size } => catalog.entry_mut(EntryId(*entry)).size = *size,
         Record::Publish { entry, name } => publish(catalog, EntryId(*entry), parse(name).map_err(misfit)?),
         Record::Rename { entry, name } => {
             catalog.rename_entry(EntryId(*entry), parse(name).map_err(misfit)?);
@@ -61,7 +60,11 @@ pub(crate) fn apply(
         }
         Record::EndAbsorb { layer, into } => end_absorb(catalog, LayerId(*layer), LayerId(*into)),
         Record::EndFree { layer } => drop(catalog.remove_layer(LayerId(*layer))),
-        Record::Update { .. } | Record::Grow { .. } | Record::Sweep { .. } | Record::Thin { .. } => {
+        Record::Update { .. }
+        | Record::Resize { .. }
+        | Record::Grow { .. }
+        | Record::Sweep { .. }
+        | Record::Thin { .. } => {
             return Err(misfit("it is not a change of the catalog alone"));
         }
     }
@@ -89,7 +92,7 @@ fn fits(catalog: &Catalog, record: &Record) -> Result<(), &'static str> {
             is_vacant(catalog, *layer)
         }
         Record::Remove { entries } => entries.iter().try_for_each(|id| has_entry(catalog, *id)),
-        Record::Resize { entry, .. } | Record::SetProperty { entry, .. } => has_entry(catalog, *entry),
+        Record::SetProperty { entry, .. } => has_entry(catalog, *entry),
         Record::Publish { entry, name } | Record::Rename { entry, name } => {
             has_entry(catalog, *entry)?;
             parse(name).map(drop)
@@ -100,7 +103,11 @@ fn fits(catalog: &Catalog, record: &Record) -> Result<(), &'static str> {
             if layer == into { Err("a layer is not absorbed by itself") } else { has_sealed(catalog, *layer) }
         }
         Record::EndAbsorb { into, .. } => has_layer(catalog, *into),
-        Record::Update { .. } | Record::Grow { .. } | Record::Sweep { .. } | Record::Thin { .. } => Ok(()),
+        Record::Update { .. }
+        | Record::Resize { .. }
+        | Record::Grow { .. }
+        | Record::Sweep { .. }
+        | Record::Thin { .. } => Ok(()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::Desk;
 use super::quarantine::grace_period;
+use super::reclaim::fetch;
+use crate::catalog::sweep::Stop;
 use crate::catalog::{Catalog, CatalogEntry, apply};
 use crate::check;
 use crate::command::{Command, EntryKind, Outcome};
@@ -13,6 +15,7 @@ use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::record::{NewClone, NewEntry, NewSnapshot, Record};
 use crate::recovery::metadata_required_of;
+use cow_tree::{ExtentLeaf, Nodes, Pinned};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,6 +64,7 @@ async fn execute(desk: &Desk, command: Command) -> Result<Outcome, Error> {
         Command::Thin => super::reclaim::thin_all(desk).await?,
         Command::Snapshot { names } => snapshot(desk, &names).await?,
         Command::Rollback { to } => rollback(desk, &to).await?,
+        Command::Resize { name, size } => resize(desk, &name, size).await?,
         Command::Publish { volume, version } => publish(desk, &volume, &version).await?,
         other => stage(desk, |catalog| plan(core, catalog, &other)).await?,
     }
@@ -148,18 +152,6 @@ fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Result<Record,
         }
         Command::Clone { source, names, size } => plan_clone(core, catalog, source, names, *size),
         Command::Remove { name, recursive } => plan_remove(catalog, name, *recursive),
-        Command::Resize { name, size } => {
-            let (id, entry) = volume(catalog, name)?;
-            if legal_size(*size)? < entry.size
-                && catalog.layer(entry.layer).live().is_some_and(|l| is_open(l))
-            {
-                return Err(busy(
-                    name,
-                    "it is open, and a guest does not expect its disk to shrink; close it first",
-                ));
-            }
-            Ok(Record::Resize { entry: id.0, size: *size })
-        }
         Command::Rename { from, to } => {
             let (id, entry) = existing(catalog, from)?;
             vacant(catalog, to, if from.point().is_some() { Point::Yes } else { Point::No })?;
@@ -315,6 +307,49 @@ async fn rollback(desk: &Desk, to: &Name) -> Result<(), Error> {
     stage(desk, plan).await
 }
 
+async fn resize(desk: &Desk, name: &Name, size: u64) -> Result<(), Error> {
+    let core = &desk.core;
+    legal_size(size)?;
+    let nodes = Pinned::new(&*core.cache);
+    loop {
+        let _hold = core.hold_releases();
+        match resize_once(core, name, size, &nodes) {
+            Ok(()) => return commit(desk).await,
+            Err(Stop::Missing(missing)) => fetch(desk, missing).await?,
+            Err(Stop::Refused(Error::TailFull)) => commit(desk).await?,
+            Err(Stop::Refused(error)) => return Err(error),
+            Err(Stop::Gone | Stop::NotStored) => return Err(Error::NotFound(name.to_string())),
+        }
+    }
+}
+
+fn resize_once(
+    core: &Core,
+    name: &Name,
+    size: u64,
+    nodes: &impl Nodes<ExtentLeaf>,
+) -> Result<(), Stop<Error>> {
+    let _gate = core.gate.read().expect("no thread panics inside the gate");
+    let mut catalog = core.catalog.lock();
+    let (id, entry) = volume(&catalog, name).map_err(Stop::Refused)?;
+    let live = catalog.layer(entry.layer).live().cloned();
+    if size < entry.size && live.as_ref().is_some_and(|live| live.is_attached()) {
+        let why = "it is open, and a guest does not expect its disk to shrink; close it first";
+        return Err(Stop::Refused(busy(name, why)));
+    }
+    let record = Record::Resize { entry: id.0, size };
+    let mut staged = None;
+    let freed = catalog.resize(id, size, nodes, || {
+        staged = Some(core.stage_control(&record)?);
+        Ok(())
+    })?;
+    if let Some(live) = live {
+        live.set_size(size);
+    }
+    core.account(&[], freed, staged.expect("a resize that happened was staged"));
+    Ok(())
+}
+
 async fn publish(desk: &Desk, name: &Name, version: &Name) -> Result<(), Error> {
     let plan = |catalog: &mut Catalog| {
         let (id, entry) = volume(catalog, name)?;
@@ -456,12 +491,6 @@ impl Core {
 
     /// What open volumes must know of a change.
     fn follow(&self, catalog: &Catalog, record: &Record) {
-        if let Record::Resize { entry, size } = record {
-            let entry = catalog.entry(EntryId(*entry));
-            if let Some(live) = catalog.layer(entry.layer).live() {
-                live.set_size(*size);
-            }
-        }
         if let Record::Rename { entry, name } = record {
             let entry = catalog.entry(EntryId(*entry));
             if let Some(live) = catalog.layer(entry.layer).live() {

@@ -61,9 +61,8 @@ pub(crate) fn choose(pool: PoolId, pages: [(BlockAddress, &[u8]); 4]) -> Result<
     });
     if newest == FIRST_GENERATION {
         // Nobody has written the other slot yet.
-        damaged.retain(|(home, damage)| {
-            *damage != CopyDamage::Empty || superblock_homes(newest).contains(home)
-        });
+        damaged
+            .retain(|(home, damage)| *damage != CopyDamage::Empty || superblock_homes(newest).contains(home));
     }
     let mut copies = whole.into_iter().map(|(_, superblock)| superblock);
     let superblock = copies.next().expect("the newest generation is that of a copy");

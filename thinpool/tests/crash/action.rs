@@ -107,16 +107,16 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// Whether it is a guest's request, which others may overtake.
-    pub(crate) fn is_request(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { .. }
-                | Self::Zeroes { .. }
-                | Self::Trim { .. }
-                | Self::Flush { .. }
-                | Self::Read { .. }
-        )
+    /// The volume of a guest's request.
+    pub(crate) fn volume(&self) -> Option<&str> {
+        match self {
+            Self::Write { volume, .. }
+            | Self::Zeroes { volume, .. }
+            | Self::Trim { volume, .. }
+            | Self::Flush { volume }
+            | Self::Read { volume } => Some(volume),
+            _ => None,
+        }
     }
 }
 
@@ -223,7 +223,7 @@ fn command(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
     let full = model.disks.len() >= NAMES_MAX;
     let own: Vec<String> =
         points.iter().filter(|name| name.starts_with(&format!("{volume}@"))).cloned().collect();
-    match chance.below(26) {
+    match chance.below(28) {
         0..=4 if !full => Action::Snapshot { volume, point: fresh(chance) },
         5..=7 if !full && !points.is_empty() => {
             let source = chance.pick(&points).expect("there is one").clone();
@@ -239,6 +239,7 @@ fn command(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
         }
         14 if own.is_empty() => Action::Remove { name: volume },
         15 | 16 => Action::Resize { name: volume, blocks: 1 + chance.below(BLOCKS_MAX) },
+        25 if own.is_empty() => Action::Rename { from: volume, to: fresh(chance) },
         17 if own.is_empty() && !full => Action::Publish { volume, version: format!("{}@v", fresh(chance)) },
         18 => Action::Grow { blocks: 32 },
         19 => Action::Commit,

@@ -229,6 +229,17 @@ impl Change {
         }
     }
 
+    /// Whether requests of this volume must wait until the command has answered.
+    pub(crate) fn takes(&self, volume: &str) -> bool {
+        match self {
+            Self::Nothing | Self::Create { .. } | Self::Clone { .. } | Self::Snapshot { .. } => false,
+            Self::Rollback { volume: taken, .. } | Self::Publish { volume: taken, .. } => taken == volume,
+            Self::Remove { names } => names.iter().any(|name| name == volume),
+            Self::Resize { name, .. } => name == volume,
+            Self::Rename { from, .. } => from == volume,
+        }
+    }
+
     pub(crate) fn apply(&self, model: &mut PoolModel, progress: Progress) {
         let disks = &mut model.disks;
         match self {

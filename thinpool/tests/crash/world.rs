@@ -171,6 +171,11 @@ impl World {
 
     /// Starts an action. Those that cannot overlap with what is under way wait for it first.
     pub(crate) fn perform(&mut self, action: &Action) -> Result<(), String> {
+        if let (Some(volume), Some(command)) = (action.volume(), &self.command)
+            && command.change.takes(volume)
+        {
+            self.drain_command()?;
+        }
         match action {
             Action::Write { volume, span, durable } => {
                 let value = Value::written(self.take_value());
