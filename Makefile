@@ -3,6 +3,6 @@ demo: ; @scripts/demo
 test: ; @scripts/test
 check: ; @scripts/check
 fuzz: ; @scripts/fuzz
-campaign: ; @scripts/campaign
+campaign: ; @scripts/campaign $(MINUTES)
 bench: ; @scripts/bench
 doc: ; @scripts/doc

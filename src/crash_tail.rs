@@ -3,6 +3,7 @@
 //! Only the holder of the pool's lock calls this. What a tail that is there is worth, and whether one that is missing
 //! was needed, the engine decides: a tail made here belongs to no opening yet.
 
+use crate::failure::{Failure, sentence};
 use crate::output::say;
 use std::path::{Path, PathBuf};
 use thinpool::{Shape, Tail, TailError};
@@ -29,6 +30,17 @@ pub(crate) fn find(path: &Path) -> Result<Tail, TailError> {
         }
         other => other,
     }
+}
+
+/// After an opening that failed. A superblock names a tail only after that tail was bound, so nobody will ever ask for
+/// one that is not: it goes. Every other stays.
+pub(crate) fn remove_unneeded(tail: &Tail, path: &Path, mut failure: Failure) -> Failure {
+    if tail.read().incarnation.is_none()
+        && let Err(error) = Tail::remove(path)
+    {
+        failure.why.push_str(&format!("; {} stays behind: {}", path.display(), sentence(&error)));
+    }
+    failure
 }
 
 /// The keeper's lane, and one to read through.

@@ -46,7 +46,7 @@ fn describe(ask: &Ask) -> String {
         Ask::Remove { name, .. } => format!("{name} was not removed"),
         Ask::Resize { name, .. } => format!("{name} was not resized"),
         Ask::Settle => "the pool did not settle".to_owned(),
-        Ask::Grow => "the pool was not grown".to_owned(),
+        Ask::Grow { .. } => "the pool was not grown".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
     }
@@ -67,7 +67,7 @@ fn lower(ask: Ask, what: &str) -> Result<Command, Failure> {
         Ask::Remove { name: text, recursive } => Command::Remove { name: name(text)?, recursive },
         Ask::Resize { name: text, size } => Command::Resize { name: name(text)?, size },
         Ask::Settle => Command::Settle,
-        Ask::Grow => Command::Grow,
+        Ask::Grow { size } => Command::Extend { bytes: size },
         Ask::Check => Command::Check,
         Ask::Entries | Ask::Status | Ask::Import(_) => unreachable!("these are no commands of the engine"),
     })

@@ -57,8 +57,12 @@ impl LocalPool {
             let next = format!("ls -l {}, or df on it", directory.path().display());
             Failure::new(Code::Failed, what.clone(), sentence(&error), next)
         })?;
-        let (pool, keeper) = thinpool::open(device.clone(), tail, opening).map_err(engine)?;
+        let (pool, keeper) = thinpool::open(device.clone(), tail.clone(), opening).map_err(|error| {
+            let failure = engine(error);
+            if demand.read_only { failure } else { crash_tail::remove_unneeded(&tail, &tail_path, failure) }
+        })?;
         let service = Service::start(keeper).map_err(engine)?;
+        pool.notes().iter().for_each(|note| say(&format!("note: {note}")));
         let tail = (!demand.read_only).then_some(tail_path);
         let local = Self { pool, service, device, tail };
         if !demand.read_only {

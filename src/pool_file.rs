@@ -6,7 +6,7 @@ use crate::size::GRAIN_BYTES;
 use blockstore::{Access, Device, OpenOptions};
 use cow_tree::units::PoolId;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +58,15 @@ pub(crate) fn is_block_device(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
+/// Bytes of a block device at this moment.
+pub(crate) fn block_device_size(path: &Path, what: &str) -> Result<u64, Failure> {
+    let size = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)));
+    size.map_err(|error| {
+        let why = format!("{}: {error}", path.display());
+        Failure::new(Code::Failed, what, why, format!("lsblk {}", path.display()))
+    })
+}
+
 /// A new sparse file; on a failure there is none.
 pub(crate) fn create(path: &Path, size: u64, what: &str) -> Result<Arc<dyn Device>, Failure> {
     if path.symlink_metadata().is_ok() {
@@ -68,6 +77,11 @@ pub(crate) fn create(path: &Path, size: u64, what: &str) -> Result<Arc<dyn Devic
             why,
             format!("ls -l {}, then another path", path.display()),
         ));
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(missing) = directory.filter(|directory| !directory.is_dir()) {
+        let why = format!("there is no directory {}", missing.display());
+        return Err(Failure::new(Code::NotFound, what, why, format!("mkdir -p {}", missing.display())));
     }
     blockstore::create(path, size, &OpenOptions::default()).map_err(|error| explain::device(what, &error))
 }

@@ -22,7 +22,7 @@ pub(crate) enum Ask {
     Remove { name: String, recursive: bool },
     Resize { name: String, size: u64 },
     Settle,
-    Grow,
+    Grow { size: u64 },
     Check,
     Import(ImportOrder),
 }

@@ -30,7 +30,8 @@ pub trait Device: Send + Sync + fmt::Debug {
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError>;
 }
 
-/// A thread's own way to a device. Dropping it waits until the device has let go of every buffer.
+/// A thread's own way to a device. It may be handed to another thread at any time, also with operations in flight.
+/// Dropping it waits until the device has let go of every buffer.
 pub trait IoChannel: Send {
     /// Takes submissions from the front while there is room and leaves the rest in the queue (B5).
     fn submit(&mut self, queue: &mut VecDeque<Submission>);

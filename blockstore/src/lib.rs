@@ -2,7 +2,8 @@
 //!
 //! A [`Device`] is a line of bytes that can be read and written in aligned ranges. A thread opens an [`IoChannel`]
 //! on it, hands over [`Submission`]s and collects [`Completion`]s. Files and block devices are served through
-//! io_uring, plain system calls or a memory map, whichever suits the medium; [`RamDevice`] keeps its bytes in memory.
+//! io_uring, plain system calls or a memory map, whichever suits the medium; [`RamDevice`] keeps its bytes in memory;
+//! [`simulated`] devices fail, and lose power, as a seed tells them to.
 //! Whatever the medium, the contract is the same, and one conformance suite holds every device to it.
 //!
 //! ```text
@@ -23,12 +24,13 @@
 //! * **B2, durability.** A write with `Durability::Cached` may be lost or torn by a power cut, sector by sector,
 //!   until a flush, submitted on any channel after the write's completion was polled, has succeeded. A flush promises
 //!   nothing about what was still in flight when it was submitted. A write with `Durability::Through` is durable
-//!   when it completes and says nothing about other writes. Discards, zeroes and allocations become durable like cached
-//!   writes, a resize when it completes. The death of the process alone loses nothing that had completed, except on media in memory.
+//!   when it completes and says nothing about other writes. Discards, zeroes and allocations become durable like
+//!   cached writes, a resize when it completes. The death of the process alone loses nothing that had completed,
+//!   except on media in memory.
 //! * **B3, legality.** An operation is refused when its range is empty, misaligned or ends behind the device, when
 //!   the device is read-only and it would change something, or when the medium has no such operation. Every device
-//!   refuses with the same error, and what is refused has no effect. A resize concerns
-//!   operations submitted after it; what is in flight behind the new end of a shrinking device may fail or undo it.
+//!   refuses with the same error, and what is refused has no effect. A resize concerns operations submitted after it;
+//!   what is in flight behind the new end of a shrinking device may fail or undo it.
 //! * **B4, ownership.** From `submit` to `poll` the device owns a buffer, and nobody else can look at it. A read
 //!   that failed leaves arbitrary bytes in it.
 //! * **B5, bounds.** A channel holds at most `depth` operations, those with unpolled completions included. What does
@@ -45,7 +47,7 @@
 //! * **B9, no second chance.** After a flush that failed, every later flush of the device fails with
 //!   [`IoError::FlushFailed`], on every channel, until the device is opened anew; so nobody takes the next flush's
 //!   success for the durability of what the failed one has lost. The same holds after any other change that failed
-//!   in the medium, except where the medium was full or cannot do it at all: those leave everything else as it was.
+//!   in the medium, unless everything else is known to be as it was: the medium was full, or has no such operation.
 
 mod buffer;
 mod device;
@@ -57,9 +59,9 @@ mod mapped;
 mod open;
 mod operation;
 mod ram;
+pub mod simulated;
 mod trust;
 mod uring;
-pub mod simulated;
 
 pub use buffer::{BUFFER_ALIGNMENT, Buffer, is_zero};
 pub use device::{DEPTH_MAX, Device, IoChannel};

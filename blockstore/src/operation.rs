@@ -45,7 +45,8 @@ pub enum Operation {
         offset: u64,
         length: u64,
     },
-    /// Sets the device's size; what is new reads as zeros.
+    /// Sets the device's size; what is new reads as zeros. A block device is made longer by others: it takes the size
+    /// that it has by then, and no other.
     Resize {
         length: u64,
     },

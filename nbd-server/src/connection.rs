@@ -91,16 +91,16 @@ impl Connection {
     }
 
     /// Serves the client to the end.
-    pub(crate) async fn run(self: Rc<Self>, worker: &Rc<Worker>) {
+    pub(crate) async fn run(self: Rc<Self>, worker: Rc<Worker>) {
         let mut received = Received { bytes: Vec::with_capacity(HANDSHAKE_RECEIVE_BYTES), used: 0 };
-        let Ok(Some((terms, export))) = self.handshake(worker, &mut received).await else {
+        let Ok(Some((terms, export))) = self.handshake(&worker, &mut received).await else {
             return;
         };
         self.deadline.set(None);
         self.session.replace(Some(Session::new(terms, &worker.limits)));
         let writer = tokio_uring::spawn(self.clone().write(worker.clone()));
         received.grow();
-        self.read(worker, &export, received).await;
+        self.read(&worker, &export, received).await;
         self.with_session(Session::end_intake);
         self.intake_ended.set(true);
         self.answered.notify_one();

@@ -125,8 +125,12 @@ impl Worker {
         let connection = Rc::new(Connection::new(tag, socket, deadline));
         connections[index] = Some(connection.clone());
         let worker = self.clone();
+        let run = tokio_uring::spawn(connection.clone().run(worker.clone()));
         tokio_uring::spawn(async move {
-            connection.run(&worker).await;
+            if run.await.is_err() {
+                // It panicked. Its client must not wait for ever; its slot stays, for the engine may still answer it.
+                return connection.cut();
+            }
             worker.connections.borrow_mut()[index] = None;
             worker.emptied.notify_one();
             drop(place);

@@ -26,9 +26,11 @@ impl Client {
     pub(crate) fn ask(&mut self, ask: &Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
         let mut line = serde_json::to_string(ask).map_err(|error| unreachable(&error.to_string()))?;
         line.push('\n');
-        self.stream.get_mut().write_all(line.as_bytes()).map_err(|error| unreachable(&error.to_string()))?;
+        // A daemon that refuses the caller says why and hangs up, maybe before it has read anything.
+        let sent = self.stream.get_mut().write_all(line.as_bytes());
         loop {
-            match self.next_answer()? {
+            let unsent = || sent.as_ref().err().map(|error| unreachable(&error.to_string()));
+            match self.next_answer().map_err(|failure| unsent().unwrap_or(failure))? {
                 Answer::Progress { done, total } => {
                     if !watcher.progress(done, total) {
                         self.hang_up();

@@ -53,7 +53,7 @@ fn make_file(path: &Path, size: Size, options: &CreateOptions, what: &str) -> Re
 }
 
 fn format(device: &Arc<dyn Device>, options: &CreateOptions, what: &str) -> Result<(), Failure> {
-    thinpool::create(device, options).map_err(|error| explain::engine(what, &error))
+    thinpool::create(device.clone(), options).map_err(|error| explain::engine(what, &error))
 }
 
 fn report(path: &Path, bytes: u64, style: Style) -> Result<(), Failure> {

@@ -14,23 +14,23 @@ use tempfile::TempDir;
 
 /// One finished command.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
     /// It worked.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.err);
         self.out
     }
 
     /// It failed with this code, in exactly three lines, of which the middle one says `why`; nothing on stdout.
     #[track_caller]
-    pub fn fails(&self, code: i32, why: &str) {
+    pub(crate) fn fails(&self, code: i32, why: &str) {
         let talk = |line: &&str| !line.starts_with("note: ") && !line.ends_with("%)");
         let lines: Vec<&str> = self.err.lines().filter(talk).collect();
         let [what, reason, next] = lines.as_slice() else { panic!("three lines, not: {}", self.err) };
@@ -45,38 +45,47 @@ impl Ended {
 }
 
 /// What lies in a directory: every path with its length and a hash of its bytes.
-pub type Inventory = BTreeMap<PathBuf, (u64, u64)>;
+pub(crate) type Inventory = BTreeMap<PathBuf, (u64, u64)>;
 
 /// A place to work in. Both directories go with it.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     directory: TempDir,
     run: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::in_directory(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// The pool is where the build is, which is not in memory.
+    pub(crate) fn on_disk() -> Self {
+        Self::in_directory(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"))
+    }
+
+    fn in_directory(directory: TempDir) -> Self {
         let private = Permissions::from_mode(0o700);
         let mut builder = tempfile::Builder::new();
         let run =
             builder.prefix("offshoot-test-").permissions(private).tempdir_in("/dev/shm").expect("tmpfs");
-        Self { directory: tempfile::tempdir().expect("a directory"), run }
+        Self { directory, run }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn pool(&self) -> PathBuf {
+    pub(crate) fn pool(&self) -> PathBuf {
         self.path("p.pool")
     }
 
-    pub fn run_directory(&self) -> &Path {
+    pub(crate) fn run_directory(&self) -> &Path {
         self.run.path()
     }
 
     /// The program, in this place, with the pool `p.pool`.
-    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offshoot"));
         command
             .args(arguments)
@@ -91,30 +100,30 @@ impl Place {
     }
 
     #[track_caller]
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
         end(self.command(arguments).spawn().expect("the program starts"))
     }
 
     #[track_caller]
-    pub fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
         self.run(arguments).ok()
     }
 
     #[track_caller]
-    pub fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> serde_json::Value {
+    pub(crate) fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> serde_json::Value {
         let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         all.extend(["-o", "json"].map(OsStr::new));
         serde_json::from_str(&self.ok(&all)).expect("one JSON document")
     }
 
     /// A pool of 256 MiB under the name all commands use.
-    pub fn with_pool(self) -> Self {
+    pub(crate) fn with_pool(self) -> Self {
         self.ok(&["pool", "create", "p.pool", "--size", "256M"]);
         self
     }
 
     /// A raw disk: zeros, with a block of `byte` at each of `blocks`, and a hole at its end.
-    pub fn disk(&self, name: &str, mebibytes: u64, byte: u8, blocks: &[u64]) -> PathBuf {
+    pub(crate) fn disk(&self, name: &str, mebibytes: u64, byte: u8, blocks: &[u64]) -> PathBuf {
         let path = self.path(name);
         let mut file = File::create(&path).expect("a file");
         file.set_len(mebibytes << 20).expect("a length");
@@ -126,7 +135,7 @@ impl Place {
     }
 
     /// Everything in the working directory and the run directory.
-    pub fn inventory(&self) -> Inventory {
+    pub(crate) fn inventory(&self) -> Inventory {
         let mut found = Inventory::new();
         take_inventory(self.directory.path(), &mut found);
         take_inventory(self.run.path(), &mut found);
@@ -135,7 +144,7 @@ impl Place {
 
     /// Starts `serve` and waits for its ready line.
     #[track_caller]
-    pub fn serve(&self, arguments: &[&str]) -> Daemon {
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Daemon {
         let mut all = vec!["serve", "--socket", "nbd.sock"];
         all.extend(arguments);
         let mut child = self.command(&all).spawn().expect("the program starts");
@@ -173,7 +182,7 @@ fn hash(path: &Path) -> u64 {
     }
 }
 
-pub fn end(child: Child) -> Ended {
+pub(crate) fn end(child: Child) -> Ended {
     let output = child.wait_with_output().expect("it ends");
     Ended {
         code: output.status.code(),
@@ -182,32 +191,32 @@ pub fn end(child: Child) -> Ended {
     }
 }
 
-pub fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
     kill_process(pid, signal).expect("our own process");
 }
 
 /// A running `serve`; killed when it is dropped.
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Option<Child>,
-    pub ready: String,
+    pub(crate) ready: String,
 }
 
 impl Daemon {
-    pub fn process_id(&self) -> u32 {
+    pub(crate) fn process_id(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
     /// SIGTERM, and its end.
-    pub fn stop(mut self) -> Ended {
+    pub(crate) fn stop(mut self) -> Ended {
         let child = self.child.take().expect("it runs");
         signal(&child, Signal::TERM);
         end(child)
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let child = self.child.take().expect("it runs");
         signal(&child, Signal::KILL);
         end(child);

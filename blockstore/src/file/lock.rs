@@ -63,8 +63,8 @@ pub(super) fn outwait<T>(
     Err(DeviceError::Locked { path: path.to_owned(), holder })
 }
 
-/// Gives the lock back at once. Without this it would last until the kernel has closed every ring that knows the
-/// file, which may be after the close has returned.
+/// Gives the lock back at once. Without this it would last until the open file is closed everywhere: in the rings that
+/// know it, and in a child process that is about to execute another program.
 pub(super) fn release(file: &File) -> io::Result<()> {
     set(file, libc::F_UNLCK).map(drop)
 }

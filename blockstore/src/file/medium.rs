@@ -12,7 +12,7 @@ use crate::open::Access;
 use crate::operation::{Durability, Operation, OperationKind};
 use crate::trust::Trust;
 use parking_lot::Mutex;
-use rustix::fs::{fallocate, fdatasync, fsync, ftruncate};
+use rustix::fs::{SeekFrom, fallocate, fdatasync, fsync, ftruncate};
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 use std::fs::File;
 use std::io::IoSlice;
@@ -100,10 +100,10 @@ impl FileMedium {
 
     /// Sets the size and makes it durable. A device never claims bytes that the file does not have.
     fn resize(&self, length: u64) -> Result<(), IoError> {
-        if self.facts.nature == Nature::BlockDevice {
-            return Err(IoError::Unsupported);
-        }
         let _alone = self.settling.lock();
+        if self.facts.nature == Nature::BlockDevice {
+            return self.adopt(length);
+        }
         let before = self.size.load(Ordering::Acquire);
         self.size.store(before.min(length), Ordering::Release);
         if let Err(errno) = ftruncate(self.file(), length) {
@@ -115,6 +115,15 @@ impl FileMedium {
         self.size.store(length, Ordering::Release);
         // Out of space or not, a sync that failed has failed.
         self.settle(OperationKind::Flush, durable)
+    }
+
+    /// Others make a block device longer; this takes the size it has, and no other.
+    fn adopt(&self, length: u64) -> Result<(), IoError> {
+        if rustix::fs::seek(self.file(), SeekFrom::End(0))? != length {
+            return Err(IoError::Unsupported);
+        }
+        self.size.store(length, Ordering::Release);
+        Ok(())
     }
 
     fn call(&self, step: Step, operation: &mut Operation) -> Result<usize, Errno> {
@@ -180,5 +189,25 @@ impl Drop for FileMedium {
     fn drop(&mut self) {
         // Where this fails the lock ends with the file, a little later.
         drop(lock::release(self.file()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileMedium;
+    use crate::file::opening::{self, Caching};
+    use crate::open::Access;
+
+    #[test]
+    fn the_end_of_a_medium_unlocks_its_file_though_somebody_has_it_open() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(4096).expect("its length");
+        let open = || opening::open(file.path(), Access::ReadWrite, Caching::Around);
+        let medium = FileMedium::new(open().expect("nobody has it"));
+        let same_open_file = medium.file().try_clone().expect("one more descriptor");
+        assert!(open().is_err(), "the medium has it");
+        drop(medium);
+        open().expect("nobody has it");
+        drop(same_open_file);
     }
 }

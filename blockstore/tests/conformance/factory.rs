@@ -1,8 +1,12 @@
 //! Where the devices under test come from.
 
+use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
 use blockstore::{Device, Engine, OpenOptions, RamDevice};
 use std::sync::Arc;
 use tempfile::TempDir;
+
+/// Of the simulated devices; each has its own profile.
+const SEED: u64 = 1;
 
 /// Makes devices of one kind.
 pub(crate) trait Factory {
@@ -27,6 +31,18 @@ pub(crate) struct RamFactory;
 impl Factory for RamFactory {
     fn make(&self, size: u64) -> Made {
         Made::in_memory(Arc::new(RamDevice::new(size)))
+    }
+}
+
+/// An honest simulated device of some nature.
+pub(crate) struct SimulatedFactory {
+    pub(crate) profile: fn() -> Profile,
+}
+
+impl Factory for SimulatedFactory {
+    fn make(&self, size: u64) -> Made {
+        let disk = SimulatedDisk::new(size);
+        Made::in_memory(Arc::new(SimulatedDevice::new(disk, (self.profile)(), SEED)))
     }
 }
 

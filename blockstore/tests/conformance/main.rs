@@ -16,7 +16,8 @@ mod order;
 mod zeros;
 
 use blockstore::Engine;
-use factory::{FileFactory, Place, RamFactory};
+use blockstore::simulated::{CompletionOrder, Profile};
+use factory::{FileFactory, Place, RamFactory, SimulatedFactory};
 
 macro_rules! claims {
     ($factory:expr; $($module:ident: $($claim:ident)+;)+) => {
@@ -40,7 +41,8 @@ macro_rules! conformance {
                     each_submission_gets_one_answer_with_its_token_and_buffer
                     an_idle_channel_waits_no_longer_than_told
                     the_descriptor_tells_of_every_completion
-                    dropping_a_channel_waits_for_what_is_in_flight;
+                    dropping_a_channel_waits_for_what_is_in_flight
+                    a_dropped_channel_leaves_its_buffers_alone;
                 order:
                     a_read_sees_what_had_completed
                     channels_of_two_threads_do_not_disturb_each_other
@@ -67,7 +69,20 @@ macro_rules! conformance {
     };
 }
 
+/// Completions in any order and late, discards later still, and blocks of 4096 bytes.
+fn out_of_order() -> Profile {
+    Profile {
+        alignment: 4096,
+        order: CompletionOrder::Any,
+        latency_polls_max: 3,
+        discard_delay_polls: 8,
+        ..Profile::default()
+    }
+}
+
 conformance!(ram, crate::RamFactory);
+conformance!(simulated, crate::SimulatedFactory { profile: crate::Profile::default });
+conformance!(simulated_out_of_order, crate::SimulatedFactory { profile: crate::out_of_order });
 conformance!(inline_on_disk, crate::FileFactory { place: crate::Place::Disk, engine: crate::Engine::Inline });
 conformance!(
     inline_in_memory,

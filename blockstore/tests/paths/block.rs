@@ -2,6 +2,7 @@
 
 use crate::drive::{channel, directory_on_disk, file_of, flush, open, read, run, write};
 use blockstore::{Access, DeviceError, Engine, IoError, Operation};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,5 +54,33 @@ fn a_block_device_is_a_device() {
             Err(DeviceError::Locked { holder, .. }) => assert_eq!(holder, "this process"),
             other => panic!("this is in use: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_block_device_that_others_made_longer_takes_its_new_size() {
+    let directory = directory_on_disk();
+    let file = file_of(&directory, SIZE);
+    let Some(disk) = Loop::over(&file) else {
+        eprintln!("no loop devices for this user here");
+        return;
+    };
+    for (engine, size) in [(Engine::Uring, SIZE), (Engine::Inline, 2 * SIZE)] {
+        let device = open(&disk.0, Access::ReadWrite, engine).expect("a block device");
+        let mut channel = channel(&*device);
+        let resize = |length| Operation::Resize { length };
+        assert_eq!(run(&mut *channel, resize(2 * size)).0, Err(IoError::Unsupported), "it is not longer yet");
+        File::options()
+            .write(true)
+            .open(&file)
+            .and_then(|file| file.set_len(2 * size))
+            .expect("a longer file");
+        let told = Command::new("losetup").arg("--set-capacity").arg(&disk.0).status();
+        assert!(told.is_ok_and(|status| status.success()));
+        assert_eq!((device.size(), write(&mut *channel, size, &[1; 4096])), (size, Err(IoError::OutOfRange)));
+        assert_eq!(run(&mut *channel, resize(3 * size)).0, Err(IoError::Unsupported));
+        assert_eq!((run(&mut *channel, resize(2 * size)).0, device.size()), (Ok(()), 2 * size));
+        assert_eq!(write(&mut *channel, 2 * size - 4096, &[1; 4096]), Ok(()));
+        assert_eq!(flush(&mut *channel), Ok(()));
     }
 }

@@ -150,6 +150,18 @@ fn requests_behind_the_end_or_not_in_sectors_are_refused_and_the_stream_stays_in
 }
 
 #[test]
+fn a_volume_that_grows_takes_requests_behind_its_old_end() {
+    let served = ServedPool::start(&[("desk", SIZE)]);
+    let mut client = served.open("desk");
+    assert_eq!(client.write(0, SIZE, &[1; 4096]), Err(ENOSPC));
+    served.run(Command::Resize { name: name("desk"), size: 2 * SIZE });
+    client.write(0, SIZE, &[1; 4096]).expect("written");
+    assert_eq!(client.read(SIZE - 4096, 8192), Ok([[0; 4096], [1; 4096]].concat()));
+    client.disconnect();
+    served.end();
+}
+
+#[test]
 fn cve_2025_47711_whole_disks_of_4_gib_and_more_are_trimmed_and_described() {
     let size = 16 << 30;
     let served = ServedPool::start(&[("large", size)]);

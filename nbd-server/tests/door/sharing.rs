@@ -1,5 +1,6 @@
 //! Several connections to one volume (N6, N7).
 
+use crate::served::client::Client;
 use crate::served::{MIB, ServedPool, name, wait_for};
 use std::thread;
 use thinpool::Access;
@@ -18,6 +19,22 @@ fn two_connections_of_one_volume_see_each_others_writes() {
     }
     one.disconnect();
     other.disconnect();
+    served.end();
+}
+
+#[test]
+fn unix_and_tcp_clients_share_a_volume() {
+    let served = ServedPool::start(&[("desk", 16 * MIB)]);
+    let mut unix = served.open("desk");
+    let mut tcp = Client::connect_tcp(served.tcp());
+    tcp.negotiate_structured("desk");
+    tcp.go("desk").expect("an export that opens");
+    tcp.write(0, 0, &vec![6; 8 << 20]).expect("written");
+    assert_eq!(unix.read(0, 8 << 20), Ok(vec![6; 8 << 20]));
+    unix.trim(0, 8 << 20).expect("trimmed");
+    assert_eq!(tcp.read(0, 8 << 20), Ok(vec![0; 8 << 20]));
+    tcp.disconnect();
+    unix.disconnect();
     served.end();
 }
 

@@ -1,7 +1,8 @@
 //! A plain NBD client over a socket, written from the protocol's document and not from the server.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -56,7 +57,16 @@ pub(crate) struct Reply {
 
 impl Client {
     pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("a server that listens");
+        Self::greet(UnixStream::connect(path).expect("a server that listens"))
+    }
+
+    /// To this client a TCP socket is a stream like any other.
+    pub(crate) fn connect_tcp(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a server that listens");
+        Self::greet(OwnedFd::from(stream).into())
+    }
+
+    fn greet(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(super::PATIENCE)).expect("a timeout");
         let mut client = Self { stream, cookie: 0 };
         assert_eq!(client.bytes(18), b"NBDMAGICIHAVEOPT\0\x03");

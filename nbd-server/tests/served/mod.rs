@@ -6,6 +6,7 @@ pub(crate) mod client;
 use blockstore::{Device, RamDevice};
 use client::Client;
 use nbd_server::{Limits, Listen, Server, ServerOptions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +66,10 @@ impl ServedPool {
         }
         let directory = tempfile::tempdir().expect("a directory");
         let options = ServerOptions {
-            listen: vec![Listen::Unix { path: directory.path().join("nbd.sock"), mode: 0o600 }],
+            listen: vec![
+                Listen::Unix { path: directory.path().join("nbd.sock"), mode: 0o600 },
+                Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            ],
             default_export: volumes.first().map(|(volume, _)| (*volume).to_owned()),
             limits,
             workers: 2,
@@ -83,6 +87,13 @@ impl ServedPool {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("nbd.sock")
+    }
+
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        match self.server.addresses() {
+            [_, Listen::Tcp(address)] => *address,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// A client that has been greeted.

@@ -257,7 +257,7 @@ fn the_document_shows_where_the_roots_of_a_layer_lie() {
     ];
     places("Root in a layer value", &value.bytes[1..], &known);
     assert_eq!(value.first_key, 3 * 256);
-    assert_eq!(stored::entry_key(EntryId(3)), 1 << 63 | 3 * 256);
+    assert_eq!(stored::entry_key(EntryId(3)), (1 << 63) + 3 * 256);
 }
 
 /// Without a wildcard, so that a new record is noticed here.

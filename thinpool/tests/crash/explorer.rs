@@ -24,6 +24,8 @@ const NESTED_CASES: usize = 3;
 pub(crate) struct Ledger {
     /// Hashes of what recovery read and of what was expected of it.
     distinct: Mutex<HashSet<u128>>,
+    /// The same, with what the readers of all volumes read.
+    distinct_data: Mutex<HashSet<u128>>,
     pub(crate) states: AtomicU64,
     pub(crate) recoveries_crashed: AtomicU64,
     moments: [AtomicU64; Phase::ALL.len()],
@@ -32,6 +34,10 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn distinct(&self) -> u64 {
         u64::try_from(self.distinct.lock().len()).expect("a length")
+    }
+
+    pub(crate) fn distinct_data(&self) -> u64 {
+        u64::try_from(self.distinct_data.lock().len()).expect("a length")
     }
 
     /// Crash points inside each phase.
@@ -95,7 +101,9 @@ impl Explorer {
         let verdict = verdict.map_err(|why| format!("{why}\n  {}", describe(moment, case, depth)))?;
         self.ledger.states.fetch_add(1, Ordering::Relaxed);
         let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
-        self.ledger.distinct.lock().insert(verdict.reads ^ expected.wrapping_mul(SPREAD));
+        let state = verdict.reads ^ expected.wrapping_mul(SPREAD);
+        self.ledger.distinct.lock().insert(state);
+        self.ledger.distinct_data.lock().insert(state ^ verdict.data.wrapping_mul(SPREAD));
         self.crash_recovery(verdict, remains.loss, depth)?;
         Ok(true)
     }

@@ -17,6 +17,8 @@ pub(crate) struct Remains {
     pub(crate) disk: SimulatedDisk,
     /// `None` after a power cut.
     pub(crate) tail: Option<TailImage>,
+    /// After a power cut: what the tail had held. It counts for nothing any more.
+    stale_tail: Option<TailImage>,
     pub(crate) loss: Loss,
     pub(crate) expectation: Arc<Expectation>,
     pub(crate) boot_id: [u8; 16],
@@ -28,6 +30,8 @@ pub(crate) struct Remains {
 pub(crate) struct Verdict {
     /// Of what recovery read.
     pub(crate) reads: u128,
+    /// Of what the readers of all volumes read after it.
+    pub(crate) data: u128,
     /// Moments of the recovery, if they were asked for.
     pub(crate) moments: Vec<Moment>,
     pub(crate) boot_id: [u8; 16],
@@ -43,16 +47,25 @@ pub(crate) enum Watch {
 impl Remains {
     pub(crate) fn of(moment: &Moment, case: &Case, boot_id: [u8; 16], loss_before: Loss) -> Self {
         let tail = (case.loss == Loss::Process).then(|| moment.tail.clone());
+        let voided = |image| Tail::from_image(image).is_ok_and(|tail| tail.read().voided);
+        let gone = moment.expectation.faulty && tail.as_ref().is_some_and(voided);
+        let loss = if gone { Loss::Power } else { case.loss.max(loss_before) };
         Self {
             disk: case.disk(moment),
             tail,
-            loss: case.loss.max(loss_before),
+            stale_tail: (case.loss == Loss::Power && moment.tail_records).then(|| moment.tail.clone()),
+            loss,
             expectation: moment.expectation.clone(),
             boot_id,
             tail_records: case.loss == Loss::Process && moment.tail_records,
         }
     }
 }
+
+/// One power cut in so many is followed by an opening with the tail of before.
+const STALE_IN: usize = 8;
+/// One opening in so many is closed cleanly.
+const CLOSED_IN: usize = 16;
 
 pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Result<Verdict, String> {
     let device = SimulatedDevice::new(remains.disk.clone(), Profile::default(), chance.next());
@@ -77,10 +90,38 @@ pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Res
     if let Some(errors) = running.check() {
         return Err(errors);
     }
+    device.log_reads();
     let found = find(&mut running)?;
+    let data = device.take_reads().hash();
     compare(&found, remains)?;
     use_again(&mut running, &found, chance)?;
-    Ok(Verdict { reads, moments, boot_id })
+    if let Some(stale) = &remains.stale_tail
+        && chance.one_in(STALE_IN)
+    {
+        open_with_stale_tail(running, &device, stale, chance)?;
+    } else if chance.one_in(CLOSED_IN) {
+        running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;
+    }
+    Ok(Verdict { reads, data, moments, boot_id })
+}
+
+/// The pool was carried to another machine, used there, and comes back: the tail it left behind is not its own.
+fn open_with_stale_tail(
+    mut running: Running,
+    device: &SimulatedDevice,
+    stale: &TailImage,
+    chance: &mut Chance,
+) -> Result<(), String> {
+    let before = find(&mut running)?;
+    let disk = device.disk();
+    drop(running);
+    let device = SimulatedDevice::new(disk, Profile::default(), chance.next());
+    let tail = Tail::from_image(stale).map_err(|error| error.to_string())?;
+    let mut running = Running::open(&device, tail, pool::opening(chance.id(), chance))?;
+    if find(&mut running)? != before {
+        return Err("a tail that another opening has left was replayed".to_owned());
+    }
+    running.check().map_or(Ok(()), |errors| Err(format!("with a stale tail: {errors}")))
 }
 
 type Found = BTreeMap<String, (Kind, Vec<Seen>)>;
@@ -156,9 +197,5 @@ fn use_again(running: &mut Running, found: &Found, chance: &mut Chance) -> Resul
     if let Some((name, _)) = again.iter().find(|(name, contents)| expected.get(*name) != Some(contents)) {
         return Err(format!("{name} changed when a volume was written after recovery"));
     }
-    running.check().map_or(Ok(()), |errors| Err(format!("after a write and a flush: {errors}")))?;
-    if chance.one_in(16) {
-        running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;
-    }
-    Ok(())
+    running.check().map_or(Ok(()), |errors| Err(format!("after a write and a flush: {errors}")))
 }

@@ -15,6 +15,8 @@ mod chance;
 mod explorer;
 mod judge;
 mod model;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod pool;
 mod recorder;
 mod stamp;
@@ -68,11 +70,12 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
             let workload = if next < pairs() {
                 Workload::Pair(next)
             } else if ledger.distinct() < wanted {
-                Workload::Random(random.fetch_add(1, Ordering::Relaxed))
+                Workload::of_seed(random.fetch_add(1, Ordering::Relaxed))
             } else {
                 return;
             };
             if let Err(why) = workload.run(start, ledger) {
+                eprintln!("{why}");
                 failed.store(true, Ordering::Relaxed);
                 failure.lock().get_or_insert(why);
             }
@@ -89,7 +92,8 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
 fn report(ledger: &Ledger) {
     let crashed = ledger.recoveries_crashed.load(Ordering::Relaxed);
     let states = ledger.states.load(Ordering::Relaxed);
-    println!("{states} crash states, {} of them distinct, {crashed} recoveries crashed", ledger.distinct());
+    println!("{states} crash states, {} of them distinct to recovery, {} with the contents of volumes", ledger.distinct(), ledger.distinct_data());
+    println!("{crashed} recoveries crashed");
     for (phase, moments) in ledger.phases() {
         println!("{moments:>10} crash points inside {phase:?}");
     }

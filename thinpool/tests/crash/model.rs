@@ -111,7 +111,9 @@ impl PoolModel {
 
     pub(crate) fn acknowledge_write(&mut self, name: &str, range: Range<usize>, value: Value, through: bool) {
         self.each(name, range, |sector| {
-            sector.maybe.clear();
+            // What the sector held before may be any of these, and power loss may bring it back.
+            let others = std::mem::take(&mut sector.maybe).into_iter().filter(|other| *other != value);
+            sector.since.splice(0..0, others);
             sector.since.push(value);
             if through {
                 sector.settle(value);
@@ -290,11 +292,13 @@ impl Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Expectation {
     pub(crate) alternatives: Vec<PoolModel>,
+    /// A flush may fail, and make the tail void: then a kill is as a power cut.
+    pub(crate) faulty: bool,
     pub(crate) hash: u64,
 }
 
 impl Expectation {
-    pub(crate) fn of(model: &PoolModel, under_way: Option<&Change>) -> Self {
+    pub(crate) fn of(model: &PoolModel, under_way: Option<&Change>, faulty: bool) -> Self {
         let mut alternatives = vec![model.clone()];
         if let Some(change) = under_way.filter(|change| **change != Change::Nothing) {
             let mut after = model.clone();
@@ -303,6 +307,6 @@ impl Expectation {
         }
         let mut hasher = DefaultHasher::new();
         alternatives.hash(&mut hasher);
-        Self { alternatives, hash: hasher.finish() }
+        Self { alternatives, faulty, hash: hasher.finish() }
     }
 }

@@ -3,8 +3,8 @@
 use crate::action::{Action, Leaning, alphabet, random};
 use crate::chance::Chance;
 use crate::explorer::{Explorer, Ledger, words};
-use crate::world::{Start, World};
-use blockstore::simulated::Profile;
+use crate::world::{Start, Trouble, World};
+use blockstore::simulated::{AfterFailedFlush, Fault, Profile};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(crate) enum Workload {
     Pair(usize),
     /// A random one.
     Random(u64),
+    /// A random one on a device on which something fails once.
+    Faulty(u64),
 }
 
 impl Workload {
@@ -24,14 +26,21 @@ impl Workload {
         match kind {
             "pair" => number.parse().ok().map(Self::Pair),
             "random" => number.parse().ok().map(Self::Random),
+            "faulty" => number.parse().ok().map(Self::Faulty),
             _ => None,
         }
+    }
+
+    /// One in four has a fault.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        if seed.is_multiple_of(4) { Self::Faulty(seed) } else { Self::Random(seed) }
     }
 
     fn name(self) -> String {
         match self {
             Self::Pair(number) => format!("pair:{number}"),
             Self::Random(seed) => format!("random:{seed}"),
+            Self::Faulty(seed) => format!("faulty:{seed}"),
         }
     }
 
@@ -41,6 +50,7 @@ impl Workload {
         let run = catch_unwind(AssertUnwindSafe(|| match self {
             Self::Pair(number) => pair(number, start, ledger, &mut trace),
             Self::Random(seed) => Random::new(seed).run(start, ledger, &mut trace),
+            Self::Faulty(seed) => Random::faulty(seed).run(start, ledger, &mut trace),
         }));
         let run = run.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         run.map_err(|why| {
@@ -64,16 +74,27 @@ fn pair(number: usize, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Acti
     };
     let seed = u64::try_from(number).expect("a small number");
     let profile = Profile { latency_polls_max: seed % 2, ..Profile::default() };
-    let mut world = World::begin(start, profile, seed)?;
+    let mut world = begin(start, profile, seed)?;
     let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), seed);
     explorer.explore(&world.recorder.take())?;
     for action in actions {
         trace.push(action.clone());
-        world.perform(&action)?;
-        world.drain()?;
+        let performed = world.perform(&action).and_then(|()| world.drain());
+        performed.map_err(wrong)?;
         explorer.explore(&world.recorder.take())?;
     }
-    Ok(())
+    world.inspect().map_err(wrong)
+}
+
+fn begin(start: &Start, profile: Profile, seed: u64) -> Result<World, String> {
+    World::begin(start, profile, seed).map_err(wrong)
+}
+
+fn wrong(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Poisoned => "the pool gave up although nothing had failed".to_owned(),
+        Trouble::Wrong(why) => why,
+    }
 }
 
 const LENGTH_MIN: usize = 10;
@@ -95,24 +116,62 @@ impl Random {
         Self { profile: Profile::drawn(chance.next()), leaning, patience, chance }
     }
 
+    /// The same with a device on which something fails once.
+    fn faulty(seed: u64) -> Self {
+        let mut random = Self::new(seed);
+        let nth = u64::try_from(random.chance.below(24)).expect("small");
+        let fault = match random.chance.below(6) {
+            0 => Fault::WriteError { nth },
+            1 => Fault::WriteTorn { nth },
+            2 => Fault::ReadError { nth },
+            _ => Fault::FlushError { nth },
+        };
+        random.profile.faults = vec![fault];
+        if random.chance.one_in(2) {
+            random.profile.after_failed_flush = AfterFailedFlush::Lie;
+        }
+        random
+    }
+
     fn run(mut self, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
-        let mut world = World::begin(start, self.profile.clone(), self.chance.next())?;
+        let mut world = match World::begin(start, self.profile.clone(), self.chance.next()) {
+            Ok(world) => world,
+            Err(Trouble::Poisoned) => return Ok(()),
+            Err(Trouble::Wrong(why)) => return Err(why),
+        };
         let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), self.chance.next());
         explorer.explore(&world.recorder.take())?;
         for _ in 0..LENGTH_MIN + self.chance.below(LENGTH_MAX - LENGTH_MIN) {
-            let action = random(&world.model, self.leaning, &mut self.chance);
-            trace.push(action.clone());
-            world.perform(&action)?;
-            for _ in 0..self.chance.below(4) {
-                world.round()?;
-            }
-            if self.chance.one_in(self.patience) {
-                trace.push(Action::Drain);
-                world.drain()?;
-            }
+            let stepped = self.step(&mut world, trace);
             explorer.explore(&world.recorder.take())?;
+            match stepped {
+                Ok(()) => {}
+                Err(Trouble::Poisoned) => return Ok(()),
+                Err(Trouble::Wrong(why)) => return Err(why),
+            }
         }
-        world.drain()?;
-        explorer.explore(&world.recorder.take())
+        let ended = world.drain().and_then(|()| world.inspect());
+        explorer.explore(&world.recorder.take())?;
+        match ended {
+            Err(Trouble::Wrong(why)) => Err(why),
+            Ok(()) | Err(Trouble::Poisoned) => Ok(()),
+        }
+    }
+
+    fn step(&mut self, world: &mut World, trace: &mut Vec<Action>) -> Result<(), Trouble> {
+        let action = random(&world.model, self.leaning, &mut self.chance);
+        trace.push(action.clone());
+        world.perform(&action)?;
+        for _ in 0..self.chance.below(4) {
+            world.round()?;
+        }
+        if self.chance.one_in(self.patience) {
+            trace.push(Action::Drain);
+            world.drain()?;
+            if self.chance.one_in(4) {
+                world.inspect()?;
+            }
+        }
+        Ok(())
     }
 }

@@ -26,6 +26,21 @@ const ROUNDS_MAX: usize = 100_000;
 /// Rounds without progress after which nothing goes on by itself.
 const IDLE_ROUNDS: usize = 12;
 
+/// Why a workload ends before its time.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// A planned fault has made the pool refuse further changes, as it must.
+    Poisoned,
+    /// A promise was broken.
+    Wrong(String),
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
 pub(crate) struct World {
     device: SimulatedDevice,
     tail: Tail,
@@ -37,6 +52,9 @@ pub(crate) struct World {
     command: Option<FlyingCommand>,
     pub(crate) recorder: Recorder,
     chance: Chance,
+    /// Faults are planned, so requests and commands may fail.
+    faulty: bool,
+    poisoned: bool,
     next_value: u64,
     next_tag: u64,
     now: Duration,
@@ -80,7 +98,7 @@ pub(crate) struct Start {
 
 impl Start {
     /// Volumes `a` and `b`, a snapshot `a@s`, a clone `c` of it; blocks of each kind in each.
-    pub(crate) fn prepared() -> Result<Self, String> {
+    pub(crate) fn prepared() -> Result<Self, Trouble> {
         let device = empty_device();
         thinpool::create(Arc::new(device.clone()), &pool::options())
             .map_err(|error| format!("create: {}", chain(&error)))?;
@@ -119,11 +137,12 @@ pub(crate) fn empty_device() -> SimulatedDevice {
 
 impl World {
     /// Opens the pool; every moment from here on is recorded.
-    pub(crate) fn begin(start: &Start, profile: Profile, seed: u64) -> Result<Self, String> {
+    pub(crate) fn begin(start: &Start, profile: Profile, seed: u64) -> Result<Self, Trouble> {
         let mut chance = Chance::new(seed);
+        let faulty = !profile.faults.is_empty();
         let device = SimulatedDevice::new(start.disk.clone(), profile, chance.next());
         let tail = pool::new_tail();
-        let expectation = Arc::new(Expectation::of(&start.model, None));
+        let expectation = Arc::new(Expectation::of(&start.model, None, faulty));
         let recorder = Recorder::new(tail.clone(), expectation, pool::journal());
         let observer = recorder.clone();
         device.observe(move |point| observer.observe(point));
@@ -138,6 +157,8 @@ impl World {
             command: None,
             recorder,
             chance,
+            faulty,
+            poisoned: false,
             next_value: start.next_value,
             next_tag: 1,
             now: Duration::ZERO,
@@ -152,11 +173,11 @@ impl World {
         self.boot_id
     }
 
-    fn open(&mut self) -> Result<(), String> {
+    fn open(&mut self) -> Result<(), Trouble> {
         self.recorder.next_keeper();
         let opening = pool::opening(self.boot_id, &mut self.chance);
         let (pool, keeper) = thinpool::open(Arc::new(self.device.clone()), self.tail.clone(), opening)
-            .map_err(|error| format!("open: {}", chain(&error)))?;
+            .map_err(|error| self.error("open", &error))?;
         let channels: Result<Vec<_>, _> = (0..CHANNELS).map(|_| pool.channel()).collect();
         let channels = channels.map_err(|error| format!("a channel: {}", chain(&error)))?;
         self.engine = Some(Engine { channels, keeper, pool });
@@ -170,7 +191,7 @@ impl World {
     }
 
     /// Starts an action. Those that cannot overlap with what is under way wait for it first.
-    pub(crate) fn perform(&mut self, action: &Action) -> Result<(), String> {
+    pub(crate) fn perform(&mut self, action: &Action) -> Result<(), Trouble> {
         if let (Some(volume), Some(command)) = (action.volume(), &self.command)
             && command.change.takes(volume)
         {
@@ -238,7 +259,7 @@ impl World {
         value: Value,
         durable: Durable,
         action: thinpool::Action,
-    ) -> Result<(), String> {
+    ) -> Result<(), Trouble> {
         let Some(disk) = self.model.disks.get(volume) else { return Ok(()) };
         let wanted = match &action {
             thinpool::Action::Write { offset, buffer, .. } => offset + length_of(buffer.len()),
@@ -273,7 +294,7 @@ impl World {
         })
     }
 
-    fn request(&mut self, volume: &str, what: What, action: thinpool::Action) -> Result<(), String> {
+    fn request(&mut self, volume: &str, what: What, action: thinpool::Action) -> Result<(), Trouble> {
         if !self.model.disks.contains_key(volume) {
             return Ok(());
         }
@@ -290,27 +311,27 @@ impl World {
             }
             self.round()?;
         }
-        Err("a full channel never has room again".to_owned())
+        Err("a full channel never has room again".to_owned().into())
     }
 
-    fn attachment(&mut self, volume: &str) -> Result<Attachment, String> {
+    fn attachment(&mut self, volume: &str) -> Result<Attachment, Trouble> {
         if let Some(attachment) = self.attachments.get(volume) {
             return Ok(attachment.clone());
         }
         let opened = self.engine().pool.attach(&name(volume), Access::ReadWrite);
-        let opened = opened.map_err(|error| format!("attaching {volume}: {}", chain(&error)))?;
+        let opened = opened.map_err(|error| self.error(&format!("attaching {volume}"), &error))?;
         self.attachments.insert(volume.to_owned(), opened.clone());
         Ok(opened)
     }
 
     /// Waits for the requests of a volume and closes it.
-    fn detach(&mut self, volume: &str) -> Result<(), String> {
+    fn detach(&mut self, volume: &str) -> Result<(), Trouble> {
         self.drain_requests()?;
         self.attachments.remove(volume);
         Ok(())
     }
 
-    fn start_command(&mut self, action: &Action) -> Result<(), String> {
+    fn start_command(&mut self, action: &Action) -> Result<(), Trouble> {
         self.drain_command()?;
         let Some((command, change)) = self.plan(action)? else { return Ok(()) };
         let mark = match action {
@@ -334,7 +355,7 @@ impl World {
     }
 
     /// The command, and what it does; `None` when its names do not exist (any more).
-    fn plan(&mut self, action: &Action) -> Result<Option<(Command, Change)>, String> {
+    fn plan(&mut self, action: &Action) -> Result<Option<(Command, Change)>, Trouble> {
         let bytes = |blocks: usize| offset_of(blocks * SECTORS_PER_BLOCK);
         let there = |name: &str| self.model.disks.contains_key(name);
         Ok(Some(match action {
@@ -403,11 +424,11 @@ impl World {
     }
 
     /// Makes the device longer, as an operator would, and tells the pool.
-    fn grow(&mut self, blocks: u64) -> Result<(), String> {
+    fn grow(&mut self, blocks: u64) -> Result<(), Trouble> {
         self.drain_command()?;
         self.recorder.phase(Phase::Grow, true);
         let length = self.device.size() + blocks * BLOCK;
-        let mut channel = self.device.open_channel(1).map_err(|error| chain(&error))?;
+        let mut channel = self.device.open_channel(1).map_err(|error| format!("a channel: {}", chain(&error)))?;
         let mut queue =
             VecDeque::from([Submission { token: Token(0), operation: Operation::Resize { length } }]);
         channel.submit(&mut queue);
@@ -419,7 +440,7 @@ impl World {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), Trouble> {
         self.drain()?;
         self.attachments.clear();
         self.submit(Command::Close, Change::Nothing, Mark::new());
@@ -432,24 +453,24 @@ impl World {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), String> {
+    fn reopen(&mut self) -> Result<(), Trouble> {
         self.close()?;
         self.open()
     }
 
     /// The pool at rest.
-    fn rest(mut self) -> Result<Start, String> {
+    fn rest(mut self) -> Result<Start, Trouble> {
         self.close()?;
         Ok(Start { disk: self.device.disk(), model: self.model.clone(), next_value: self.next_value })
     }
 
     /// Lets so much time pass that everything staged is due.
-    fn pass(&mut self) -> Result<(), String> {
+    fn pass(&mut self) -> Result<(), Trouble> {
         self.now += pool::limits().commit_interval;
         (0..IDLE_ROUNDS).try_for_each(|_| self.round().map(drop))
     }
 
-    pub(crate) fn drain_requests(&mut self) -> Result<(), String> {
+    pub(crate) fn drain_requests(&mut self) -> Result<(), Trouble> {
         for _ in 0..ROUNDS_MAX {
             if self.requests.is_empty() {
                 return Ok(());
@@ -457,21 +478,21 @@ impl World {
             self.round()?;
         }
         let status = self.engine().pool.status();
-        Err(format!("{} requests hang; {status:?}", self.requests.len()))
+        Err(format!("{} requests hang; {status:?}", self.requests.len()).into())
     }
 
-    fn drain_command(&mut self) -> Result<(), String> {
+    fn drain_command(&mut self) -> Result<(), Trouble> {
         for _ in 0..ROUNDS_MAX {
             if self.command.is_none() {
                 return Ok(());
             }
             self.round()?;
         }
-        Err(format!("a command hangs: {:?}", self.command.as_ref().map(|command| &command.change)))
+        Err(format!("a command hangs: {:?}", self.command.as_ref().map(|command| &command.change)).into())
     }
 
     /// Waits until nothing goes on by itself any more.
-    pub(crate) fn drain(&mut self) -> Result<(), String> {
+    pub(crate) fn drain(&mut self) -> Result<(), Trouble> {
         self.drain_requests()?;
         self.drain_command()?;
         let mut idle = 0;
@@ -484,11 +505,11 @@ impl World {
                 return Ok(());
             }
         }
-        Err("the keeper is never idle".to_owned())
+        Err("the keeper is never idle".to_owned().into())
     }
 
     /// Everybody gets on a little; tells whether anybody did.
-    pub(crate) fn round(&mut self) -> Result<bool, String> {
+    pub(crate) fn round(&mut self) -> Result<bool, Trouble> {
         let mut got_on = false;
         for at in 0..CHANNELS {
             let mut replies = Vec::new();
@@ -504,7 +525,7 @@ impl World {
     }
 
     /// The engine was called and may have staged records in this lane; then it may have answered.
-    fn after_call(&mut self, lane: usize, replies: Vec<Reply>) -> Result<(), String> {
+    fn after_call(&mut self, lane: usize, replies: Vec<Reply>) -> Result<(), Trouble> {
         let used = self.tail.bytes_used();
         let mut changed = used != self.tail_used;
         self.tail_used = used;
@@ -528,55 +549,92 @@ impl World {
         }
         self.promise();
         self.recorder.between(self.device.crash_point());
-        Ok(())
+        if self.poisoned { Err(Trouble::Poisoned) } else { Ok(()) }
     }
 
-    fn replied(&mut self, reply: Reply) -> Result<(), String> {
-        let Flying { volume, what } = self.requests.remove(&reply.tag).ok_or("a reply to no request")?;
+    fn replied(&mut self, reply: Reply) -> Result<(), Trouble> {
+        let flying = self.requests.remove(&reply.tag);
+        let Flying { volume, what } = flying.ok_or_else(|| "a reply to no request".to_owned())?;
         match (what, reply.result) {
             (What::Write { range, value, durable }, Ok(_)) => {
                 self.model.acknowledge_write(&volume, range, value, durable == Durable::Through);
             }
-            (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => {
-                self.model.fail_write(&volume, range)
-            }
+            (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => self.model.fail_write(&volume, range),
             (What::Flush { mark }, Ok(_)) => self.model.settle(&mark),
             (What::Read { disturbed }, Ok(Payload::Buffer(buffer))) => {
                 self.look_at_read(&volume, disturbed, &seen(&buffer))?;
             }
-            (_, Ok(other)) => return Err(format!("a reply of the wrong kind: {other:?}")),
-            (_, Err(error)) => return Err(format!("a request of {volume} failed: {error}")),
+            (_, Ok(other)) => return Err(format!("a reply of the wrong kind: {other:?}").into()),
+            (what, Err(error @ (RequestError::Io | RequestError::Poisoned))) if self.faulty => {
+                self.poisoned |= error == RequestError::Poisoned;
+                if let What::Write { range, .. } = what {
+                    self.model.fail_write(&volume, range);
+                }
+            }
+            (_, Err(error)) => return Err(format!("a request of {volume} failed: {error}").into()),
         }
         Ok(())
     }
 
-    fn look_at_read(&self, volume: &str, disturbed: bool, seen: &[Seen]) -> Result<(), String> {
+    fn look_at_read(&self, volume: &str, disturbed: bool, seen: &[Seen]) -> Result<(), Trouble> {
         let garbage = seen.iter().position(|seen| matches!(seen, Seen::Garbage { .. }));
         let wrong = match garbage {
             Some(at) => Some(format!("a read of {volume}: sector {at} is garbage")),
             None if disturbed => None,
             None => self.model.refuted_read(volume, 0, seen),
         };
-        wrong.map_or(Ok(()), Err)
+        wrong.map_or(Ok(()), |wrong| Err(wrong.into()))
     }
 
-    fn answered(&mut self, outcome: Result<Outcome, Error>) -> Result<(), String> {
-        let FlyingCommand { change, mark, .. } = self.command.take().expect("an outcome is of a command");
+    fn answered(&mut self, outcome: Result<Outcome, Error>) -> Result<(), Trouble> {
+        let command = self.command.take().expect("an outcome is of a command");
         match outcome {
-            Ok(_) => {
-                self.model.settle(&mark);
-                change.apply(&mut self.model, Progress::Answered);
-                Ok(())
+            Ok(Outcome::Checked(report)) if !report.is_clean() => {
+                let (leaked, errors) = (report.leaked_blocks, report.errors.join("; "));
+                return Err(format!("an online check: {leaked} leaked blocks; {errors}").into());
             }
-            Err(Error::OutOfSpace | Error::Busy { .. } | Error::Invalid(_)) => Ok(()),
-            Err(error) => Err(format!("{change:?} failed: {}", chain(&error))),
+            Ok(_) => {
+                self.model.settle(&command.mark);
+                command.change.apply(&mut self.model, Progress::Answered);
+            }
+            Err(Error::OutOfSpace | Error::Busy { .. } | Error::Invalid(_)) => {}
+            Err(Error::Poisoned | Error::Io { .. }) if self.faulty => {
+                // Whether it has happened is known only after the pool is opened again.
+                self.poisoned = true;
+                self.command = Some(command);
+            }
+            Err(error) => return Err(self.error(&format!("{:?}", command.change), &error)),
         }
+        Ok(())
+    }
+
+    fn error(&self, doing: &str, error: &Error) -> Trouble {
+        match error {
+            Error::Poisoned | Error::Io { .. } if self.faulty => Trouble::Poisoned,
+            _ => Trouble::Wrong(format!("{doing}: {}", chain(error))),
+        }
+    }
+
+    /// Nothing is under way: a check is clean and every volume shows what was acknowledged last.
+    pub(crate) fn inspect(&mut self) -> Result<(), Trouble> {
+        self.drain_requests()?;
+        self.drain_command()?;
+        self.submit(Command::Check, Change::Nothing, Mark::new());
+        self.drain_command()?;
+        let volumes: Vec<String> = self.model.disks.keys().cloned().collect();
+        for volume in volumes {
+            if self.model.disks[&volume].kind == Kind::Volume {
+                self.perform(&Action::Read { volume })?;
+                self.drain_requests()?;
+            }
+        }
+        Ok(())
     }
 
     /// What a crash from now on is held to.
     fn promise(&self) {
         let under_way = self.command.as_ref().map(|command| &command.change);
-        self.recorder.expect(Arc::new(Expectation::of(&self.model, under_way)));
+        self.recorder.expect(Arc::new(Expectation::of(&self.model, under_way, self.faulty)));
     }
 }
 

@@ -1,0 +1,191 @@
+//! `kill -9` of the real daemon under load, again and again on one pool: every write, trim, snapshot, clone and removal
+//! that was acknowledged is there, flushed or not, and all metadata agree. In every second round nobody flushes anything;
+//! in every fourth the kill comes while a checkpoint is being written.
+//!
+//! `OFFSHOOT_MINUTES` goes on for that long, `OFFSHOOT_SEED` chooses what the guests do.
+
+#[path = "../cli_program/mod.rs"]
+mod cli_program;
+mod control;
+mod ledger;
+mod load;
+#[path = "../nbd_client/mod.rs"]
+mod nbd_client;
+mod peek;
+
+use cli_program::{Daemon, Place};
+use control::Control;
+use ledger::{Existence, SECTORS, VOLUME_BYTES};
+use load::{Book, Chance, Guest, operate, read, remove, settle};
+use peek::Peek;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const KILLS: u64 = 100;
+/// Kills of a run of so many that must have come inside a checkpoint, as the pool's file shows afterwards.
+const KILLS_INSIDE_CHECKPOINTS_MIN: u64 = 10;
+/// Longest wait for an acknowledgement or a checkpoint.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Acknowledgements before a kill, at most.
+const ACKNOWLEDGEMENTS_MAX: u64 = 3_000;
+/// Looks at the clock are rare: it is asked once in so many looks at the file.
+const LOOKS: u32 = 64;
+
+/// `a` has two writers, `b` one, and `c`, a clone of `a`, one.
+const VOLUMES: [&str; 3] = ["a", "b", "c"];
+
+#[test]
+fn every_acknowledged_write_survives_a_kill_of_the_daemon() {
+    let place = Place::on_disk();
+    place.ok(&["pool", "create", "p.pool", "--size", "64M"]);
+    let size = VOLUME_BYTES.to_string();
+    place.ok(&["volume", "create", "a", "b", "--size", &size]);
+    place.ok(&["snapshot", "a@empty"]);
+    place.ok(&["clone", "a@empty", "c"]);
+    let book = Book::default();
+    VOLUMES.iter().for_each(|volume| book.ledger.lock().add_volume(volume));
+    let mut kills = Kills { chance: Chance(number("OFFSHOOT_SEED").unwrap_or(1)), done: 0, inside: 0 };
+    let until = number("OFFSHOOT_MINUTES").map(|minutes| now() + Duration::from_secs(60 * minutes));
+    while until.map_or(kills.done < KILLS, |until| now() < until) {
+        kills.round(&place, &book);
+    }
+    println!("{} kills, {} of them inside a checkpoint", kills.done, kills.inside);
+    if kills.done >= KILLS {
+        let (inside, least) = (kills.inside, KILLS_INSIDE_CHECKPOINTS_MIN);
+        assert!(inside >= least, "only {inside} kills came inside a checkpoint");
+    }
+    everything_goes(&place, &book);
+}
+
+struct Kills {
+    chance: Chance,
+    done: u64,
+    inside: u64,
+}
+
+impl Kills {
+    /// Starts the daemon on what the last kill left, looks at all of it, and kills it under load.
+    fn round(&mut self, place: &Place, book: &Book) {
+        let daemon = place.serve(&[]);
+        let socket = place.path("nbd.sock");
+        let mut control = Control::connect(place.run_directory());
+        verify(&socket, &mut control, book);
+        control.check();
+        let flushes = self.done % 2 == 1;
+        let in_checkpoint = self.done % 4 >= 2;
+        let guests = [("a", 0..SECTORS / 2), ("a", SECTORS / 2..SECTORS), ("b", 0..SECTORS), ("c", 0..SECTORS)];
+        let guests = guests.map(|(volume, sectors)| {
+            let chance = Chance(self.chance.below(u64::MAX));
+            Guest { volume, sectors, flushes, chance }
+        });
+        let wanted = self.chance.below(ACKNOWLEDGEMENTS_MAX);
+        let mut second = Control::connect(place.run_directory());
+        let was_inside = std::thread::scope(|scope| {
+            for guest in guests {
+                scope.spawn(|| guest.run(&socket, book));
+            }
+            scope.spawn(|| operate(&mut control, book, self.done * 1_000));
+            if in_checkpoint {
+                scope.spawn(|| settle(&mut second));
+                wait_for_checkpoint(&place.pool());
+            } else {
+                wait_for_acknowledgements(book, wanted);
+            }
+            kill(daemon, &place.pool())
+        });
+        self.done += 1;
+        self.inside += u64::from(was_inside);
+    }
+}
+
+/// Returns as soon as a checkpoint is being written.
+fn wait_for_checkpoint(pool: &Path) {
+    let patience = now() + PATIENCE;
+    loop {
+        if let Some(mut peek) = Peek::new(pool)
+            && (0..LOOKS).any(|_| peek.is_inside_checkpoint())
+        {
+            return;
+        }
+        assert!(now() < patience, "no checkpoint came");
+    }
+}
+
+fn wait_for_acknowledgements(book: &Book, more: u64) {
+    let mut ledger = book.ledger.lock();
+    let wanted = ledger.acknowledgements + more;
+    let patience = now() + PATIENCE;
+    while ledger.acknowledgements < wanted {
+        let timed_out = book.acknowledged.wait_until(&mut ledger, patience).timed_out();
+        assert!(!timed_out, "{} of {wanted} acknowledgements", ledger.acknowledgements);
+    }
+}
+
+/// Whether the kill came inside a checkpoint: then a dead daemon left bitmaps newer than its superblock.
+fn kill(daemon: Daemon, pool: &Path) -> bool {
+    let peek = Peek::new(pool);
+    daemon.kill();
+    peek.is_some_and(|mut peek| peek.is_inside_checkpoint())
+}
+
+/// Holds everything the pool has against the ledger.
+fn verify(socket: &Path, control: &mut Control, book: &Book) {
+    let present = control.names();
+    let mut ledger = book.ledger.lock();
+    let expected: Vec<(String, Existence)> =
+        ledger.names.iter().map(|(name, existence)| (name.clone(), *existence)).collect();
+    for (name, existence) in &expected {
+        match (present.contains(name), existence) {
+            (true, _) => drop(ledger.names.insert(name.clone(), Existence::There)),
+            (false, Existence::Maybe) => ledger.forget(name),
+            (false, Existence::There) => panic!("{name} is gone"),
+        }
+    }
+    let is_unknown = |name: &&String| !ledger.names.contains_key(*name) && *name != "a@empty";
+    assert_eq!(present.iter().find(is_unknown), None, "nobody asked for it");
+    let names: Vec<String> = ledger.names.keys().cloned().collect();
+    let kinds = |snapshots: bool| names.iter().filter(move |name| name.contains('@') == snapshots);
+    for name in kinds(true) {
+        ledger.verify_snapshot(name, &read(socket, name));
+    }
+    for name in kinds(false) {
+        let bytes = read(socket, name);
+        if VOLUMES.contains(&name.as_str()) {
+            ledger.verify_volume(name, &bytes);
+        } else {
+            ledger.verify_clone(name, &bytes);
+        }
+    }
+    drop(ledger);
+    // The next round makes its own.
+    for clones_first in [false, true] {
+        for name in names.iter().filter(|name| name.contains('@') == clones_first) {
+            if !VOLUMES.contains(&name.as_str()) {
+                assert!(remove(control, book, name), "the daemon runs");
+            }
+        }
+    }
+}
+
+/// A clean end: everything is removed, and all space is back.
+fn everything_goes(place: &Place, book: &Book) {
+    let daemon = place.serve(&[]);
+    verify(&place.path("nbd.sock"), &mut Control::connect(place.run_directory()), book);
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    place.ok(&["rm", "--yes", "c"]);
+    place.ok(&["rm", "--yes", "--recursive", "a", "b"]);
+    place.ok(&["pool", "settle"]);
+    assert_eq!(place.json(&["df"])["mapped"], 0);
+    place.ok(&["pool", "check"]);
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text:?}")))
+}
+
+#[expect(clippy::disallowed_methods, reason = "patience is measured by the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,98 @@
+//! Breaks one rule of the engine at a time and sees that the explorer notices: what makes its silence worth something.
+
+use crate::explorer::Ledger;
+use crate::workload::Workload;
+use crate::world::Start;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use thinpool::{Mutant, choose_mutant};
+
+/// A broken rule must be noticed within this time.
+const BOUND: Duration = Duration::from_secs(60);
+const WORKERS: usize = 2;
+
+const ALL: [Mutant; 28] = [
+    Mutant::TrimFreesNow,
+    Mutant::InPlaceBeforeDurable,
+    Mutant::NodesInclusive,
+    Mutant::NodesByUpperBound,
+    Mutant::UnsealOnRollback,
+    Mutant::ReuseEarly,
+    Mutant::AbsorbReceiving,
+    Mutant::NoBorrowEdge,
+    Mutant::SweepFollowsLive,
+    Mutant::NoInherit,
+    Mutant::PruneNoRewrite,
+    Mutant::TransferSealedMid,
+    Mutant::AbsorbOneOfTwo,
+    Mutant::CutAfterFlush,
+    Mutant::PublishBeforeStage,
+    Mutant::ReuseBeforeDrained,
+    Mutant::StaleCache,
+    Mutant::BelieveSecondFlush,
+    Mutant::NoRangeLock,
+    Mutant::NoFlushBeforeSuperblock,
+    Mutant::NoFlushBeforeJournal,
+    Mutant::ReuseNodesEarly,
+    Mutant::JournalHoleIgnored,
+    Mutant::TailUnbound,
+    Mutant::FlushJoinsLate,
+    Mutant::FuaIgnored,
+    Mutant::PartialNotFilled,
+    Mutant::SnapshotWithoutDrain,
+];
+
+/// What became of a mutant.
+struct Fate {
+    mutant: Mutant,
+    took: Duration,
+    /// The workload and what it saw; `None` when nothing was noticed.
+    caught: Option<String>,
+}
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    let start = Start::prepared().expect("the pool can be made and used without a crash");
+    let only = std::env::var("OFFSHOOT_MUTANT").ok();
+    let chosen = |mutant: &Mutant| only.as_ref().is_none_or(|name| *name == format!("{mutant:?}"));
+    let mutants: Vec<Mutant> = ALL.into_iter().filter(chosen).collect();
+    let next = AtomicUsize::new(0);
+    let fates = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let fate = hunt(*mutant, &start);
+                    fates.lock().push(fate);
+                }
+            });
+        }
+    });
+    let fates = fates.into_inner();
+    for Fate { mutant, took, caught } in &fates {
+        let name = format!("{mutant:?}");
+        let how = caught.as_deref().unwrap_or("SURVIVED");
+        println!("{name:<24} {:>5.1} s  {how}", took.as_secs_f64());
+    }
+    let survivors: Vec<Mutant> = fates.iter().filter(|fate| fate.caught.is_none()).map(|fate| fate.mutant).collect();
+    assert!(survivors.is_empty(), "nobody noticed {survivors:?}");
+}
+
+/// Runs workloads under the mutant until one of them fails.
+#[expect(clippy::disallowed_methods, reason = "the bound is one of wall time")]
+fn hunt(mutant: Mutant, start: &Start) -> Fate {
+    let begun = Instant::now();
+    let ledger = Arc::new(Ledger::default());
+    choose_mutant(Some(mutant));
+    let mut caught = None;
+    let mut seed = 1;
+    while caught.is_none() && begun.elapsed() < BOUND {
+        caught = Workload::of_seed(seed).run(start, &ledger).err();
+        seed += 1;
+    }
+    choose_mutant(None);
+    let first_line = |text: String| text.lines().next().unwrap_or_default().chars().take(160).collect();
+    Fate { mutant, took: begun.elapsed(), caught: caught.map(first_line) }
+}
