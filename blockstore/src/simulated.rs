@@ -72,13 +72,27 @@ impl SimulatedDevice {
     /// A device that begins with these contents, all durable.
     #[must_use]
     pub fn new(disk: SimulatedDisk, profile: Profile, seed: u64) -> Self {
+        let medium = Medium::new(disk, profile.clone(), seed);
+        Self::over(medium, profile)
+    }
+
+    /// The device as the next process finds it after one was killed: nothing that had completed is gone, and nothing
+    /// has become durable by it either.
+    #[must_use]
+    pub fn after_kill(point: &CrashPoint, choice: &Choice, profile: Profile, seed: u64) -> Self {
+        let mut medium = Medium::new(point.kill(choice), profile.clone(), seed);
+        medium.owe(point.durable().clone(), point.pending_after_kill(choice));
+        Self::over(medium, profile)
+    }
+
+    fn over(medium: Medium, profile: Profile) -> Self {
         let alignment = profile.alignment;
         assert!(
             alignment.is_power_of_two() && (512..=4096).contains(&alignment),
             "sectors of 512 to 4096 bytes"
         );
         let shared = Shared {
-            medium: Mutex::new(Medium::new(disk, profile.clone(), seed)),
+            medium: Mutex::new(medium),
             observer: Mutex::new(None),
             profile,
             channels: AtomicU64::new(0),
@@ -136,9 +150,10 @@ impl SimulatedDevice {
         *self.shared.lock().reads() = Some(ReadLog::default());
     }
 
-    /// What was read since [`SimulatedDevice::log_reads`]; the log ends.
-    pub fn take_reads(&self) -> ReadLog {
-        self.shared.lock().reads().take().unwrap_or_default()
+    /// What was read since [`SimulatedDevice::log_reads`].
+    #[must_use]
+    pub fn reads(&self) -> ReadLog {
+        self.shared.lock().reads().clone().unwrap_or_default()
     }
 }
 
@@ -153,7 +168,8 @@ impl Shared {
 
     /// Whether a poll completes everything that is in flight.
     fn is_prompt(&self) -> bool {
-        self.profile.latency_polls_max == 0 && self.profile.discard_delay_polls == 0
+        let Profile { latency_polls_max, discard_delay_polls, straggler_delay_polls, .. } = self.profile;
+        latency_polls_max == 0 && discard_delay_polls == 0 && straggler_delay_polls == 0
     }
 
     /// Lets the medium make one event; the crash point is for the observer, if there is one.

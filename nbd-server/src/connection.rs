@@ -106,6 +106,8 @@ impl Connection {
         self.answered.notify_one();
         // The writer ends by itself when the last request is answered; if it panicked, nothing is left to send.
         drop(writer.await);
+        // Whoever sees the connection end may already remove what was exported.
+        drop(export);
         self.cut();
     }
 

@@ -27,7 +27,7 @@ const KILLS_INSIDE_CHECKPOINTS_MIN: u64 = 10;
 /// Longest wait for an acknowledgement or a checkpoint.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Acknowledgements before a kill, at most.
-const ACKNOWLEDGEMENTS_MAX: u64 = 3_000;
+const ACKNOWLEDGEMENTS_MAX: u64 = 1_500;
 /// Looks at the clock are rare: it is asked once in so many looks at the file.
 const LOOKS: u32 = 64;
 

@@ -121,9 +121,10 @@ impl Client {
         self.receive().map(|(_, answer)| answer)
     }
 
-    /// Says goodbye.
+    /// Says goodbye, and waits until the server has let go of the export.
     pub(crate) fn close(mut self) -> io::Result<()> {
-        self.stream.write_all(&header(DISC, 0, 0, 0, 0))
+        self.stream.write_all(&header(DISC, 0, 0, 0, 0))?;
+        self.stream.read_to_end(&mut Vec::new()).map(drop)
     }
 
     fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {

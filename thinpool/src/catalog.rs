@@ -220,6 +220,9 @@ impl Catalog {
         for dep in old {
             if let Some(set) = self.dependents.get_mut(&dep) {
                 set.remove(&id);
+                if set.is_empty() {
+                    self.dependents.remove(&dep);
+                }
             }
         }
         for dep in deps {

@@ -124,6 +124,9 @@ pub struct Status {
     pub reserved: u64,
     pub metadata_used: u64,
     pub metadata_free: u64,
+    /// The journal, and what of it the next checkpoint will make free.
+    pub journal_size: u64,
+    pub journal_used: u64,
     pub volumes: u64,
     pub snapshots: u64,
     pub versions: u64,

@@ -6,7 +6,7 @@
 //! * P2 A freed block is reused only when the record that freed it is durable, every request that might have looked
 //!   it up has completed, and any discard of it has completed.
 //! * P3 After a failed flush nothing more is acknowledged as durable, and nothing is staged.
-//! * P4 Lock order: gate, catalog, body, groups, then the small ones (ranges, quarantine, needs); none over I/O.
+//! * P4 Lock order: gate, meta, catalog, body, groups, then the small ones (ranges, quarantine, needs); none over I/O.
 
 use crate::body::{Freed, LayerBody};
 use crate::catalog::Catalog;
@@ -170,7 +170,8 @@ impl Core {
         let dirtied = body.prepare(nodes, changes).map_err(Stalled::Missing)?;
         // The bound is generous: right after a checkpoint, any one change is admitted.
         let bound = i64::try_from(dirtied).expect("a handful of nodes").min(self.credits_max);
-        if self.node_credits.load(Ordering::SeqCst) < bound {
+        if self.node_credits.fetch_sub(bound, Ordering::SeqCst) < bound {
+            self.node_credits.fetch_add(bound, Ordering::SeqCst);
             return Err(Stalled::Credits);
         }
         let before = body.tree.created();
@@ -178,15 +179,15 @@ impl Core {
             return self.publish_before_stage(lane, live, &mut body, nodes, changes, fresh);
         }
         let record = Record::Update { layer: body.id.0, changes: changes.to_vec() };
-        let sequence = self
-            .staging
-            .stage(lane, &self.tail, codec::encode_record(&record))
-            .map_err(|_| Stalled::TailFull)?;
+        let sequence = self.staging.stage(lane, &self.tail, codec::encode_record(&record)).map_err(|_| {
+            self.node_credits.fetch_add(bound, Ordering::SeqCst);
+            Stalled::TailFull
+        })?;
         live.raise_uncommitted(sequence);
         self.mark_dirty(&body);
         let freed = body.change(nodes, changes).expect("prepare found every node resident");
         let created = i64::try_from(body.tree.created() - before).expect("a handful of nodes");
-        self.node_credits.fetch_sub(created, Ordering::SeqCst);
+        self.node_credits.fetch_add(bound - created, Ordering::SeqCst);
         self.account(fresh, freed, sequence);
         Ok(sequence)
     }
@@ -302,11 +303,13 @@ impl Core {
         self.staging.stage(KEEPER_LANE, &self.tail, bytes).map_err(|_| Error::TailFull)
     }
 
-    /// P3. The tail is void before anybody hears of the failure.
+    /// P3. The tail is void before anybody hears of the failure, and nothing is staged behind that.
     pub(crate) fn poison(&self) {
+        let gate = self.gate.write().expect("no thread panics inside the gate");
         self.tail.void();
         self.poisoned.store(true, Ordering::SeqCst);
         crate::poison::mark_doubtful(self);
+        drop(gate);
         self.announce();
     }
 

@@ -17,7 +17,7 @@ const SHARDS: usize = 16;
 /// What one step of two walks looks at fits one shard, however badly its addresses fall.
 const SHARD_NODES_MIN: usize = 32;
 /// Nodes a channel keeps in its private map.
-const PRIVATE_NODES_MAX: usize = 4096;
+const PRIVATE_NODES_MAX: usize = 1024;
 
 pub(crate) type ExtentNode = Node<ExtentLeaf>;
 type Shard = HashMap<BlockAddress, (u32, Arc<ExtentNode>)>;

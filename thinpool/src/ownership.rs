@@ -67,6 +67,12 @@ impl Ownership {
         Self { tag, intervals: vec![Interval::single(tag)], incoming: Vec::new() }
     }
 
+    /// Everything it owns, incoming blocks included.
+    pub(crate) fn all_intervals(&self) -> impl Iterator<Item = Interval> + '_ {
+        let incoming = self.incoming.iter().flat_map(|mark| mark.intervals.iter());
+        self.intervals.iter().chain(incoming).copied()
+    }
+
     pub(crate) fn standing(&self, tag: Tag) -> Standing {
         if tag == self.tag || owns(&self.intervals, tag) {
             return Standing::Mine;

@@ -106,27 +106,6 @@ impl Pool {
         submit(&self.core, command)
     }
 
-    pub fn debug(&self) -> String {
-        let c = &self.core;
-        format!(
-            "commits {:?} checkpoints {:?} grace {:?} quarantine {} ring free {} staged {} credits {} events {:?} durable {:?} holds {:?} work {} freed {} needs {:?} counts {:?}",
-            c.commits,
-            c.checkpoints,
-            c.grace,
-            c.quarantine.lock().len(),
-            c.ring.lock().free_blocks(),
-            c.staging.framed_bytes(),
-            c.node_credits.load(Ordering::SeqCst),
-            c.events,
-            c.durable(),
-            c.release_holds,
-            c.with_catalog(|k| crate::keeper::reclaim::has_work(k)),
-            c.freed_nodes.lock().len(),
-            c.needs.lock(),
-            c.groups.lock().counts()
-        )
-    }
-
     /// Carries out a command and waits for its outcome.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 use crate::catalog::{Catalog, stored};
 use crate::core::{Commits, Core, Needs};
 use crate::error::Error;
-use crate::geometry::{Geometry, GroupIndex, LABEL_BLOCK, superblock_places};
+use crate::geometry::{Geometry, GroupIndex, LABEL_BLOCK, superblock_homes, superblock_places};
 use crate::groups::{GroupEntry, GroupSettings, Groups};
 use crate::ids::Sequence;
 use crate::journal::{self, Ring, Scanned};
@@ -27,7 +27,7 @@ use crate::node_cache::NodeCache;
 use crate::opening::Opening;
 use crate::replay::Replay;
 use crate::staging::Staging;
-use crate::superblock::{self, Opener, State, Superblock};
+use crate::superblock::{self, CopyDamage, Opener, State, Superblock};
 use crate::tail::Tail;
 use crate::wake::Bell;
 use blockstore::{Buffer, Device, Operation};
@@ -71,6 +71,7 @@ pub(crate) async fn recover(
         catalog,
         groups,
         geometry: found.geometry,
+        device_bytes: device.size(),
         freed_nodes: Vec::new(),
         quarantine: VecDeque::new(),
     };
@@ -79,9 +80,10 @@ pub(crate) async fn recover(
     }
     // A record may have made the pool larger.
     replay.groups.set_metadata_required(metadata_required(&replay.geometry, &opening.limits));
+    let torn = found.torn.clone();
     let core = Arc::new(assemble(device, tail, opening, found, records, replay, meta)?);
     if !core.read_only {
-        take_over(&core, io, opening).await?;
+        take_over(&core, io, opening, &torn).await?;
     }
     Ok(core)
 }
@@ -93,6 +95,8 @@ struct Found {
     geometry: Geometry,
     scanned: Scanned,
     notes: Vec<String>,
+    /// Copies of the next generation that somebody began to write.
+    torn: Vec<BlockAddress>,
 }
 
 async fn find(io: &KeeperIo, device: &dyn Device, opening: &Opening) -> Result<Found, Error> {
@@ -138,9 +142,13 @@ async fn find(io: &KeeperIo, device: &dyn Device, opening: &Opening) -> Result<F
         )
     });
     let notes = damaged.collect();
+    let next = superblock_homes(superblock.generation.next());
+    let begun =
+        |(home, damage): &&(BlockAddress, CopyDamage)| *damage != CopyDamage::Empty && next.contains(home);
+    let torn = choice.damaged.iter().filter(begun).map(|(home, _)| *home).collect();
     let ring = read_journal(io, &geometry).await?;
     let scanned = journal::scan(&ring, superblock.journal, label.pool, superblock.generation)?;
-    Ok(Found { label, superblock, geometry, scanned, notes })
+    Ok(Found { label, superblock, geometry, scanned, notes, torn })
 }
 
 async fn read_journal(io: &KeeperIo, geometry: &Geometry) -> Result<Vec<u8>, Error> {
@@ -395,8 +403,29 @@ fn assemble(
     })
 }
 
+/// Erases copies of a superblock that a crash has cut short. Nothing else may be written before: a copy that is torn
+/// once more, while the same generation is written again, could come out whole and be the first writer's, whose nodes
+/// are overwritten by then.
+async fn wipe(io: &KeeperIo, torn: &[BlockAddress]) -> Result<(), Error> {
+    if torn.is_empty() {
+        return Ok(());
+    }
+    let zeros = torn.iter().map(|home| (*home, Buffer::zeroed(BLOCK_BYTES))).collect();
+    io.write_all(zeros, "erasing a torn superblock").await?;
+    io.flush("flushing the superblock").await
+}
+
 /// Makes what was replayed durable, then this opener the one whose tail counts.
-async fn take_over(core: &Core, io: &KeeperIo, opening: &Opening) -> Result<(), Error> {
+async fn take_over(
+    core: &Core,
+    io: &KeeperIo,
+    opening: &Opening,
+    torn: &[BlockAddress],
+) -> Result<(), Error> {
+    // The dead process may have left the superblock and the batches that were believed in a cache. Nothing that only an
+    // older superblock points to may be written over before they are durable.
+    io.flush("flushing what was recovered").await?;
+    wipe(io, torn).await?;
     if core.superblock.lock().state == State::Serving {
         checkpoint(core, io, State::Clean).await?;
     }

@@ -33,6 +33,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) catalog: Catalog,
     pub(crate) groups: Groups,
     pub(crate) geometry: Geometry,
+    /// What the device really has.
+    pub(crate) device_bytes: u64,
     pub(crate) freed_nodes: Vec<BlockAddress>,
     pub(crate) quarantine: VecDeque<Quarantined>,
 }
@@ -170,6 +172,12 @@ impl Replay<'_> {
 
     fn grow(&mut self, blocks: u64) -> Result<(), Error> {
         let bytes = blocks.saturating_mul(BLOCK_BYTES_U64);
+        if bytes > self.device_bytes {
+            return Err(Error::Damage(format!(
+                "the device has {} bytes, but the pool has grown to {bytes}: its end was cut off",
+                self.device_bytes
+            )));
+        }
         self.geometry = self.geometry.grown(bytes).map_err(|error| Error::Damage(error.to_string()))?;
         self.groups.grow(&self.geometry);
         Ok(())

@@ -195,6 +195,23 @@ impl CrashPoint {
         disk
     }
 
+    /// What is still pending after the process was killed: all that had completed, and what the choice keeps of the rest.
+    pub(super) fn pending_after_kill(&self, choice: &Choice) -> Vec<Pending> {
+        let (done, _) = self.pending.split_at(self.in_flight_start());
+        let in_flight = choice.kept.iter().filter(|kept| !self.pending[kept.index].performed).map(|kept| {
+            let pending = self.pending[kept.index].clone();
+            match kept.tear {
+                Some(tear) => {
+                    Pending { effect: Arc::new(pending.effect.torn(tear, self.atomicity)), ..pending }
+                }
+                None => pending,
+            }
+        });
+        let all = done.iter().cloned().chain(in_flight);
+        // As if it had completed before the first event: a flush of the next process covers it.
+        all.map(|pending| Pending { submitted: 0, completed: Some(0), performed: true, ..pending }).collect()
+    }
+
     fn keep(&self, kept: Kept, disk: &mut SimulatedDisk) {
         let effect = &self.pending[kept.index].effect;
         match kept.tear {

@@ -47,6 +47,12 @@ impl SimulatedDisk {
         mix(self.sum, self.size)
     }
 
+    /// A hash of one page of 4 KiB and of its number; 0 when it holds zeros.
+    #[must_use]
+    pub fn page_hash(&self, page: u64) -> u128 {
+        self.page(page).map_or(0, |contents| contents.share(page))
+    }
+
     /// How many pages of 4 KiB hold anything but zeros: what the disk costs.
     #[must_use]
     pub fn pages(&self) -> usize {

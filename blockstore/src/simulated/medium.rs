@@ -20,6 +20,9 @@ use crate::operation::{Completion, Durability, Operation, OperationKind, Submiss
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// One read or write in so many is a straggler, where there are any.
+const STRAGGLER_IN: u64 = 8;
+
 pub(super) struct Medium {
     profile: Profile,
     chance: Chance,
@@ -99,6 +102,12 @@ impl Medium {
         }
     }
 
+    /// Only this is durable, and the rest of the present contents is pending.
+    pub(super) fn owe(&mut self, durable: SimulatedDisk, pending: Vec<Pending>) {
+        self.durable = durable;
+        self.pending = pending;
+    }
+
     pub(super) fn geometry(&self) -> Geometry {
         Geometry {
             size: self.current.size(),
@@ -153,9 +162,13 @@ impl Medium {
             Err(error) => Work::Answer(Err(error)),
         };
         let mut due = self.chance.below(self.profile.latency_polls_max + 1);
-        if operation.kind == OperationKind::Discard {
-            due += self.profile.discard_delay_polls;
-        }
+        due += match operation.kind {
+            OperationKind::Discard => self.profile.discard_delay_polls,
+            OperationKind::Read | OperationKind::Write if self.profile.straggler_delay_polls > 0 => {
+                self.profile.straggler_delay_polls * u64::from(self.chance.below(STRAGGLER_IN) == 0)
+            }
+            _ => 0,
+        };
         self.jobs.push(Job { channel, number, due, submission, work });
         self.last = Some(Event { number, moment: Moment::Submitted, operation });
     }

@@ -71,6 +71,8 @@ pub struct Profile {
     pub latency_polls_max: u64,
     /// Discards take this many polls longer than other operations.
     pub discard_delay_polls: u64,
+    /// One read or write in eight takes this many polls longer than others.
+    pub straggler_delay_polls: u64,
     pub discards: Discards,
     /// How many bytes find a place, in pages of 4 KiB; `None`: all of them.
     pub capacity: Option<u64>,
@@ -86,6 +88,7 @@ impl Default for Profile {
             order: CompletionOrder::Submission,
             latency_polls_max: 0,
             discard_delay_polls: 0,
+            straggler_delay_polls: 0,
             discards: Discards::Supported,
             capacity: None,
             after_failed_flush: AfterFailedFlush::Fail,
@@ -110,6 +113,7 @@ impl Profile {
             order,
             latency_polls_max: chance.below(4),
             discard_delay_polls: chance.below(2) * 8,
+            straggler_delay_polls: chance.below(2) * 40,
             discards: if chance.below(4) == 0 { Discards::Unsupported } else { Discards::Supported },
             ..Self::default()
         }

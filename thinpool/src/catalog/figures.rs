@@ -50,7 +50,7 @@ fn leave(catalog: &Catalog, id: LayerId, gone: &mut BTreeSet<LayerId>) -> Option
     match (first, second) {
         (Some(_), Some(_)) => Some(0),
         (Some(only), None) => {
-            let intervals = layer.read(|body| body.ownership.intervals.clone());
+            let intervals: Vec<_> = layer.read(|body| body.ownership.all_intervals().collect());
             catalog.layer(only).read(|body| body.dropped_of(&intervals))
         }
         (None, _) => {
@@ -74,6 +74,7 @@ pub(crate) fn status(core: &Core) -> Status {
     let counts = groups.counts();
     let room = groups.data_room();
     drop(groups);
+    let ring = core.ring.lock().clone();
     let count = |kind| u64::try_from(catalog.entries().filter(|(_, entry)| entry.kind == kind).count());
     let count = |kind| count(kind).expect("a length");
     let volumes = catalog.entries().filter(|(_, entry)| entry.kind == EntryKind::Volume);
@@ -90,6 +91,8 @@ pub(crate) fn status(core: &Core) -> Status {
         reserved: counts.data.reserved.bytes(),
         metadata_used: counts.metadata.taken().bytes(),
         metadata_free: counts.metadata.free().bytes(),
+        journal_size: BlockCount(ring.total_blocks()).bytes(),
+        journal_used: BlockCount(ring.total_blocks() - ring.free_blocks()).bytes(),
         volumes: count(EntryKind::Volume),
         snapshots: count(EntryKind::Snapshot),
         versions: count(EntryKind::Version),

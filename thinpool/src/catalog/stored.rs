@@ -1,6 +1,6 @@
 //! Catalog values as a checkpoint stores them.
 //!
-//! Keys of the catalog tree: the top bit tells entries from layers, the low eight bits number the pieces of a value
+//! Keys of the catalog tree: the top bit tells entries from layers, the low sixteen bits number the pieces of a value
 //! that is longer than one record. Root pointers stand before the variable part, at a fixed place and of a fixed
 //! size, because their checksums are known only after the trees have been written.
 
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bytes of one piece of a value; a little below the tree's limit.
 const PIECE_BYTES: usize = 1000;
 /// Pieces of one value.
-const PIECES_MAX: u64 = 256;
+const PIECES_MAX: u64 = 1 << 16;
 const ENTRY_BIT: u64 = 1 << 63;
 /// A pointer's bytes: address 8, line 4, sequence 4, checksum 4, level 4, low 8.
 const POINTER_BYTES: usize = 32;

@@ -65,6 +65,8 @@ pub(super) struct Edge {
 pub(super) struct Plan {
     pub(super) tasks: Vec<Task>,
     pub(super) edges: Vec<Edge>,
+    /// Whether it needs metadata that was not there before: new blocks, or holes in what others own.
+    pub(super) grows: bool,
     /// A mapping near the chunk, for placement.
     pub(super) neighbour: Option<Mapping>,
 }
@@ -136,6 +138,11 @@ fn plan_run(
             partial(plan, chunk, block..next, here, sectors)
         };
         if let Some(task) = task {
+            plan.grows |= match task {
+                Task::InPlace { .. } => false,
+                Task::Fresh { .. } => true,
+                Task::Unmap { .. } => matches!(here, Ground::Foreign(_)),
+            };
             push(&mut plan.tasks, task);
         }
         block = next;

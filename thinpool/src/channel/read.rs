@@ -4,6 +4,7 @@ use super::Channel;
 use super::device::Piece;
 use super::slot::{Flow, Slot, Work};
 use crate::live::Live;
+use crate::poison::is_doubtful;
 use crate::request::{Payload, RequestError};
 use blockstore::Buffer;
 use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
@@ -64,12 +65,10 @@ impl Channel {
         let offset = read.offset;
         self.enter_epoch(slot);
         let live = slot.attachment.live().clone();
-        if crate::poison::is_doubtful(&self.core, offset, buffer.len()) {
-            return Flow::Done(Err(RequestError::Io));
-        }
         let mut pieces = std::mem::take(&mut self.pieces);
         let looked_up = self.look_up(&live, offset, buffer.len(), &mut pieces);
         let flow = match looked_up {
+            Ok(()) if pieces.iter().any(|piece| self.is_doubtful(piece)) => Flow::Done(Err(RequestError::Io)),
             Ok(()) => self.read_pieces(index, slot, &pieces, buffer),
             Err(Missing(pointer)) => {
                 let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
@@ -79,6 +78,12 @@ impl Channel {
         };
         self.pieces = pieces;
         flow
+    }
+
+    /// After a failed flush: whether the piece may have lost its data.
+    fn is_doubtful(&self, piece: &Piece) -> bool {
+        let length = u64::try_from(piece.length).expect("a length");
+        piece.at.is_some_and(|at| is_doubtful(&self.core, &(at..at + length)))
     }
 
     /// Cuts a range of bytes into runs of the device and holes.

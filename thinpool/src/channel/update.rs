@@ -196,6 +196,12 @@ impl Channel {
         };
         let update = update_of(slot);
         update.changes.clear();
+        if plan.grows
+            && let Some(stop) = self.metadata_stop()
+        {
+            return self.wait_for_space(slot, live, stop);
+        }
+        let update = update_of(slot);
         if let Err(stop) = take_blocks(&self.core, live, update, &plan.tasks, plan.neighbour) {
             give_back(&self.core, update);
             return self.wait_for_space(slot, live, stop);
@@ -213,6 +219,18 @@ impl Channel {
         }
         update.phase = Phase::ReadEdges;
         self.read_edges(index, slot)
+    }
+
+    /// Whether there is no metadata for new blocks. What a checkpoint is about to give back is worth waiting for.
+    fn metadata_stop(&self) -> Option<NoRun> {
+        let groups = self.core.groups.lock();
+        let quarantined = groups.counts().metadata.quarantined;
+        let short = groups.is_metadata_short();
+        drop(groups);
+        if short && quarantined > BlockCount(0) {
+            self.core.need(|needs| needs.checkpoint = true);
+        }
+        short.then_some(NoRun::Full { quarantined })
     }
 
     /// Leaves the epoch while the keeper finds space; fails when there is none to find.

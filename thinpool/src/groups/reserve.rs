@@ -6,7 +6,7 @@
 
 use super::search::Wanted;
 use super::shelves::Shelf;
-use super::{GroupKind, Groups, NoRun, Placement, Run, index_at, number_of, run_at};
+use super::{GroupIndex, GroupKind, Groups, NoRun, Placement, Run, index_at, number_of, run_at};
 use cow_tree::units::{self, BlockAddress, BlockCount};
 use std::ops::Range;
 
@@ -82,6 +82,17 @@ impl Groups {
         }
         let left = self.metadata_room().0 - u64::from(group.free());
         left >= self.metadata_required.0.max(1)
+    }
+
+    /// A group that should become one of metadata before data takes another: the file may have no room for it later.
+    pub(crate) fn metadata_wanted(&self) -> Option<GroupIndex> {
+        let is_short = self.counts.metadata.free() < self.metadata_required;
+        is_short.then(|| self.new_group(GroupKind::Metadata).map(index_at)).flatten()
+    }
+
+    /// Whether only changes that need no further nodes should be made: what is left is for them, and for deletes.
+    pub(crate) fn is_metadata_short(&self) -> bool {
+        self.metadata_room().0 < self.metadata_required.0 / 2
     }
 
     /// Blocks that metadata has or can still get without data giving anything up.

@@ -3,9 +3,9 @@
 mod model;
 
 use super::batch::{HEADER_BYTES, Header};
+use super::ring::RingFull;
 use super::{
-    BatchNumber, FrameDamage, JournalDamage, Position, Ring, RingFull, Scanned, frame, framed_len, frames,
-    scan,
+    BatchNumber, FrameDamage, JournalDamage, Position, Ring, Scanned, frame, framed_len, frames, scan,
 };
 use cow_tree::units::{Generation, PoolId};
 
@@ -105,8 +105,8 @@ fn a_batch_is_these_bytes() {
     assert_eq!(&bytes[80..96], b"\x03\0\0\0\x07\0\0\0\0\0\0\0abc\0");
     assert_eq!(bytes.len(), 4096);
 }
-const GOLDEN_HEADER_CHECKSUM: [u8; 4] = [0; 4];
-const GOLDEN_PAYLOAD_CHECKSUM: [u8; 4] = [0; 4];
+const GOLDEN_HEADER_CHECKSUM: [u8; 4] = [235, 240, 29, 204];
+const GOLDEN_PAYLOAD_CHECKSUM: [u8; 4] = [138, 19, 211, 71];
 
 #[test]
 fn an_empty_journal_has_no_batches() {

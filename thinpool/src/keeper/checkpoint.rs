@@ -14,7 +14,7 @@ use crate::meta::RecordNodes;
 use crate::mutants::{self, Mutant};
 use crate::node_cache;
 use crate::superblock::{State, Superblock};
-use blockstore::Buffer;
+use blockstore::{Buffer, IoError};
 use cow_tree::units::{BlockAddress, Generation};
 use std::sync::atomic::Ordering;
 
@@ -68,22 +68,33 @@ pub(crate) async fn checkpoint(core: &Core, io: &KeeperIo, state: State) -> Resu
 }
 
 async fn freeze_patiently(core: &Core, io: &KeeperIo) -> Result<Frozen, Error> {
-    for _ in 0..THAWS_MAX {
+    let mut thaws = 0;
+    while thaws < THAWS_MAX {
         let thaw = match freeze(core) {
             Ok(frozen) => return Ok(frozen),
             Err(thaw) => thaw,
         };
         match thaw {
+            // Nodes that the checkpoint before released come back as soon as nobody looks at them any more.
+            Thaw::Full if core.is_node_coming_back() => {
+                io::yield_now().await;
+                continue;
+            }
+            Thaw::Full => return Err(Error::OutOfSpace),
             Thaw::Missing(missing) => {
                 let fetched = RecordNodes::read(io, core.id, missing).await?;
                 core.meta.lock().nodes.keep(fetched);
             }
             Thaw::Load(group) => provision::load_group(core, io, group).await?,
-            Thaw::Activate(group) => provision::activate_group(core, io, group, GroupKind::Metadata).await?,
-            // Nodes that the checkpoint before released come back as soon as nobody looks at them any more.
-            Thaw::Full if core.is_node_coming_back() => io::yield_now().await,
-            Thaw::Full => return Err(Error::OutOfSpace),
+            // A file system that is full leaves what the pool has already.
+            Thaw::Activate(group) => {
+                match provision::activate_group(core, io, group, GroupKind::Metadata).await {
+                    Err(Error::Io { source: IoError::OutOfSpace, .. }) => core.groups.lock().refuse(group),
+                    other => other?,
+                }
+            }
         }
+        thaws += 1;
     }
     Err(Error::Damage("a checkpoint cannot be frozen: what it misses never arrives".to_owned()))
 }

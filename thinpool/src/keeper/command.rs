@@ -1,8 +1,7 @@
 //! Executing an operator's commands, one at a time, each as one record: all or nothing.
 
 use super::Desk;
-use super::quarantine::grace_period;
-use super::reclaim::fetch;
+use super::reclaim::{self, fetch};
 use crate::catalog::sweep::Stop;
 use crate::catalog::{Catalog, CatalogEntry, apply};
 use crate::check;
@@ -23,6 +22,8 @@ use std::sync::atomic::Ordering;
 /// Largest volume, in bytes: the extent tree's keys reach further, a guest's disk does not.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 56;
 const BLOCK: u64 = 4096;
+/// Keys and values of one name's properties together.
+const PROPERTY_BYTES_MAX: usize = 16 << 10;
 /// What the catalog writes for one new name and its layer, at most on average.
 const NAME_BYTES_ON_DISK: u64 = 1024;
 /// Nodes on the way to a catalog leaf, and of the group table.
@@ -61,7 +62,7 @@ async fn execute(desk: &Desk, command: Command) -> Result<Outcome, Error> {
         Command::Settle => settle(desk).await?,
         Command::Grow => super::grow::grow(desk).await?,
         Command::Extend { bytes } => super::grow::extend(desk, bytes).await?,
-        Command::Thin => super::reclaim::thin_all(desk).await?,
+        Command::Thin => reclaim::thin_all(desk).await?,
         Command::Snapshot { names } => snapshot(desk, &names).await?,
         Command::Rollback { to } => rollback(desk, &to).await?,
         Command::Resize { name, size } => resize(desk, &name, size).await?,
@@ -108,23 +109,23 @@ pub(crate) async fn checkpoint(desk: &Desk) -> Result<(), Error> {
     if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
 }
 
-/// Until nothing is left to reclaim and nothing is in quarantine.
+/// Until nothing is left to reclaim, and everything freed until then is free. What guests free meanwhile is not waited
+/// for.
 async fn settle(desk: &Desk) -> Result<(), Error> {
     let core = &desk.core;
-    loop {
-        let busy = || core.with_catalog(|catalog| super::reclaim::has_work(catalog));
-        desk.until(|| core.is_poisoned() || !busy()).await;
+    let busy = || core.with_catalog(|catalog| reclaim::has_work(catalog));
+    while busy() {
+        // What can only go on when something is durable must not wait for the next commit by the clock.
         commit(desk).await?;
-        checkpoint(desk).await?;
-        desk.until(|| core.is_poisoned() || core.quarantine.lock().is_empty()).await;
-        grace_period(desk).await;
-        if core.is_poisoned() {
-            return Err(Error::Poisoned);
-        }
-        if !busy() && core.quarantine.lock().is_empty() && core.groups.lock().counts().quarantined_is_zero() {
-            return Ok(());
-        }
+        let stuck = || core.with_catalog(|catalog| reclaim::is_stuck(catalog, core.durable()));
+        desk.until(|| core.is_poisoned() || !busy() || stuck()).await;
     }
+    commit(desk).await?;
+    checkpoint(desk).await?;
+    let last = core.durable();
+    let waits = || core.quarantine.lock().iter().any(|freed| freed.sequence <= last);
+    desk.until(|| core.is_poisoned() || !waits()).await;
+    if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
 }
 
 /// A last commit and a checkpoint that says so: the next opening replays nothing.
@@ -155,6 +156,9 @@ fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Result<Record,
         Command::Rename { from, to } => {
             let (id, entry) = existing(catalog, from)?;
             vacant(catalog, to, if from.point().is_some() { Point::Yes } else { Point::No })?;
+            if entry.kind == EntryKind::Version && catalog.find(to.base()).is_some() {
+                return Err(Error::Exists(format!("a volume named {}", to.base())));
+            }
             if from.point().is_some() && from.base() != to.base() && entry.kind == EntryKind::Snapshot {
                 return Err(Error::Invalid(
                     "a snapshot keeps the name of its volume before the '@'".to_owned(),
@@ -166,12 +170,15 @@ fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Result<Record,
             Ok(Record::Rename { entry: id.0, name: to.to_string() })
         }
         Command::SetProperty { name, key, value } => {
-            let (id, _) = existing(catalog, name)?;
-            let length = key.len() + value.as_ref().map_or(0, String::len);
-            if key.is_empty() || length > 4096 || key.chars().any(char::is_control) {
-                return Err(Error::Invalid(
-                    "a property has a printable key, and key and value have 4,096 bytes at most".to_owned(),
-                ));
+            let (id, entry) = existing(catalog, name)?;
+            let bytes = |key: &str, value: &str| key.len() + value.len();
+            let others = entry.properties.iter().filter(|(other, _)| *other != key);
+            let length = others.map(|(key, value)| bytes(key, value)).sum::<usize>()
+                + bytes(key, value.as_deref().unwrap_or_default());
+            if key.is_empty() || length > PROPERTY_BYTES_MAX || key.chars().any(char::is_control) {
+                return Err(Error::Invalid(format!(
+                    "a property has a printable key, and all properties of a name {PROPERTY_BYTES_MAX} bytes at most"
+                )));
             }
             Ok(Record::SetProperty { entry: id.0, key: key.clone(), value: value.clone() })
         }

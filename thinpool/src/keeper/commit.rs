@@ -25,6 +25,8 @@ pub(crate) async fn run(desk: Desk) {
             return;
         }
         last = desk.now();
+        // The file system may have room again.
+        desk.core.groups.lock().offer_refused();
         match commit(&desk).await {
             Ok(()) => {}
             Err(_) => desk.core.poison(),

@@ -24,19 +24,31 @@ pub(crate) async fn run(desk: Desk) {
             let mut needs = core.needs.lock();
             (std::mem::take(&mut needs.load), std::mem::take(&mut needs.activate))
         };
+        // A bitmap that cannot be read, and a file system that is full, make the pool smaller, not broken.
         for group in load {
             if load_group(core, &desk.io, group).await.is_err() {
-                core.poison();
+                core.groups.lock().refuse(group);
             }
         }
         for group in activate {
-            // A file system that is full makes the pool smaller, not broken.
-            if activate_group(core, &desk.io, group, GroupKind::Data).await.is_err() {
+            let secured = secure_metadata(core, &desk.io).await;
+            if !secured || activate_group(core, &desk.io, group, GroupKind::Data).await.is_err() {
                 core.groups.lock().refuse(group);
             }
         }
         core.announce();
         core.stepped();
+    }
+}
+
+/// Data gets room in the file only after the metadata it may need has it (A10, F15). Says whether metadata has.
+async fn secure_metadata(core: &Core, io: &KeeperIo) -> bool {
+    loop {
+        let Some(group) = core.groups.lock().metadata_wanted() else { return true };
+        if activate_group(core, io, group, GroupKind::Metadata).await.is_err() {
+            core.groups.lock().refuse(group);
+            return false;
+        }
     }
 }
 

@@ -60,28 +60,24 @@ fn is_ready(core: &Core) -> bool {
         && core.quarantine.lock().front().is_some_and(|freed| freed.sequence <= durable)
 }
 
+/// What is released stays in the quarantine until it is free: whoever looks there sees all that is on its way.
 async fn release_some(desk: &Desk) {
     let core = &desk.core;
-    let ready = take_durable(core);
+    let ready = durable_front(core);
     if !mutants::active(Mutant::ReuseBeforeDrained) {
         grace_period(desk).await;
     }
     if core.limits.discard && core.device.discard_granularity().is_some() {
         discard(desk, &ready).await;
     }
-    release(core, &ready);
-}
-
-fn release(core: &Core, runs: &[Quarantined]) {
     let mut groups = core.groups.lock();
-    runs.iter().for_each(|freed| groups.release(freed.run));
+    core.quarantine.lock().drain(..ready.len()).for_each(|freed| groups.release(freed.run));
 }
 
-fn take_durable(core: &Core) -> Vec<Quarantined> {
+fn durable_front(core: &Core) -> Vec<Quarantined> {
     let durable = core.durable();
-    let mut quarantine = core.quarantine.lock();
-    let count = quarantine.iter().take(RUNS_MAX).take_while(|freed| freed.sequence <= durable).count();
-    quarantine.drain(..count).collect()
+    let quarantine = core.quarantine.lock();
+    quarantine.iter().take(RUNS_MAX).take_while(|freed| freed.sequence <= durable).copied().collect()
 }
 
 /// A discard that fails gives nothing back; the block is reusable all the same.

@@ -75,6 +75,11 @@ pub(crate) fn has_work(catalog: &Catalog) -> bool {
     catalog.sweeping().next().is_some() || next_action(catalog, Sequence(u64::MAX)).is_some()
 }
 
+/// Whether there is work, none of which can go on before something else is durable.
+pub(crate) fn is_stuck(catalog: &Catalog, durable: Sequence) -> bool {
+    next_action(catalog, durable).is_none() && has_work(catalog)
+}
+
 fn next_action(catalog: &Catalog, durable: Sequence) -> Option<Action> {
     catalog
         .sweeping()

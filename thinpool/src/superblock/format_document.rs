@@ -256,8 +256,8 @@ fn the_document_shows_where_the_roots_of_a_layer_lie() {
         ("low key", &9_u64.to_le_bytes()),
     ];
     places("Root in a layer value", &value.bytes[1..], &known);
-    assert_eq!(value.first_key, 3 * 256);
-    assert_eq!(stored::entry_key(EntryId(3)), (1 << 63) + 3 * 256);
+    assert_eq!(value.first_key, 3 * 65_536);
+    assert_eq!(stored::entry_key(EntryId(3)), (1 << 63) + 3 * 65_536);
 }
 
 /// Without a wildcard, so that a new record is noticed here.

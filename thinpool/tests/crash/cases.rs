@@ -4,7 +4,7 @@ use crate::chance::Chance;
 use crate::model::Loss;
 use crate::recorder::Moment;
 use blockstore::OperationKind;
-use blockstore::simulated::{Choice, SimulatedDisk, Tear};
+use blockstore::simulated::{Choice, Tear};
 
 /// Up to so many changes, every subset of them is tried.
 const EXHAUSTIVE_MAX: usize = 5;
@@ -18,15 +18,6 @@ const TORN_MAX: usize = 3;
 pub(crate) struct Case {
     pub(crate) loss: Loss,
     pub(crate) choice: Choice,
-}
-
-impl Case {
-    pub(crate) fn disk(&self, moment: &Moment) -> SimulatedDisk {
-        match self.loss {
-            Loss::Process => moment.point.kill(&self.choice),
-            Loss::Power => moment.point.power_cut(&self.choice),
-        }
-    }
 }
 
 /// All crashes worth a look.

@@ -2,11 +2,12 @@
 
 use crate::cases::{Case, cases};
 use crate::chance::Chance;
+use crate::looks::Looks;
 use crate::judge::{Remains, Verdict, Watch, judge};
 use crate::model::Loss;
 use crate::recorder::{Moment, Phase};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,12 +53,14 @@ pub(crate) struct Explorer {
     chance: Chance,
     /// States of this workload that were tried already.
     tried: HashSet<(u128, u64)>,
+    /// What was looked at in states that are held to the same promise.
+    looks: HashMap<u64, Looks>,
     boot_id: [u8; 16],
 }
 
 impl Explorer {
     pub(crate) fn new(ledger: Arc<Ledger>, boot_id: [u8; 16], seed: u64) -> Self {
-        Self { ledger, chance: Chance::new(seed), tried: HashSet::new(), boot_id }
+        Self { ledger, chance: Chance::new(seed), tried: HashSet::new(), looks: HashMap::new(), boot_id }
     }
 
     /// Every crash at every one of these moments.
@@ -90,7 +93,9 @@ impl Explorer {
         depth: usize,
     ) -> Result<bool, String> {
         let remains = Remains::of(moment, case, boot_id, loss_before);
-        if !self.tried.insert(identity(&remains)) {
+        let (disk, promise) = (remains.disk(), remains.promise());
+        let looks = self.looks.entry(promise).or_default();
+        if !self.tried.insert((disk.hash(), promise)) || looks.knows(&disk) {
             return Ok(false);
         }
         let nested = depth < DEPTH_MAX && self.chance.one_in(NESTED_IN);
@@ -100,10 +105,13 @@ impl Explorer {
         let verdict = judged.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         let verdict = verdict.map_err(|why| format!("{why}\n  {}", describe(moment, case, depth)))?;
         self.ledger.states.fetch_add(1, Ordering::Relaxed);
+        if let Some(looks) = self.looks.get_mut(&promise) {
+            looks.learn(verdict.reads.pages());
+        }
         let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
-        let state = verdict.reads ^ expected.wrapping_mul(SPREAD);
-        self.ledger.distinct.lock().insert(state);
-        self.ledger.distinct_data.lock().insert(state ^ verdict.data.wrapping_mul(SPREAD));
+        let expected = expected.wrapping_mul(SPREAD);
+        self.ledger.distinct.lock().insert(verdict.recovery.hash() ^ expected);
+        self.ledger.distinct_data.lock().insert(verdict.reads.hash() ^ expected);
         self.crash_recovery(verdict, remains.loss, depth)?;
         Ok(true)
     }
@@ -134,14 +142,6 @@ impl Explorer {
 }
 
 const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
-
-/// The same for states that a recovery cannot tell apart and that are held to the same promises.
-fn identity(remains: &Remains) -> (u128, u64) {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (&remains.tail, remains.loss, remains.expectation.hash).hash(&mut hasher);
-    (remains.disk.hash(), hasher.finish())
-}
 
 fn describe(moment: &Moment, case: &Case, depth: usize) -> String {
     let pending: Vec<String> = moment

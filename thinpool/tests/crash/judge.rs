@@ -6,15 +6,16 @@ use crate::model::{Expectation, Kind, Loss, PoolModel};
 use crate::pool::{self, Running};
 use crate::recorder::{Moment, Phase, Recorder};
 use crate::stamp::{SECTORS_PER_BLOCK, Seen, Value, bytes};
-use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
+use blockstore::simulated::{Choice, CrashPoint, Profile, ReadLog, SimulatedDevice, SimulatedDisk};
 use blockstore::{Buffer, Durability};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use thinpool::{Access, Action, Command, EntryKind, RequestError, Tail, TailImage};
 
 /// What a crash has left.
 pub(crate) struct Remains {
-    pub(crate) disk: SimulatedDisk,
+    device: Left,
     /// `None` after a power cut.
     pub(crate) tail: Option<TailImage>,
     /// After a power cut: what the tail had held. It counts for nothing any more.
@@ -26,12 +27,19 @@ pub(crate) struct Remains {
     tail_records: bool,
 }
 
+enum Left {
+    /// After a power cut.
+    Disk(SimulatedDisk),
+    /// After a kill: what was not flushed can still be lost.
+    Pending { point: CrashPoint, choice: Choice },
+}
+
 /// What came of an opening that kept every promise.
 pub(crate) struct Verdict {
-    /// Of what recovery read.
-    pub(crate) reads: u128,
-    /// Of what the readers of all volumes read after it.
-    pub(crate) data: u128,
+    /// What recovery read of the remains.
+    pub(crate) recovery: ReadLog,
+    /// The same, and what the check and the readers of all volumes read after it.
+    pub(crate) reads: ReadLog,
     /// Moments of the recovery, if they were asked for.
     pub(crate) moments: Vec<Moment>,
     pub(crate) boot_id: [u8; 16],
@@ -50,14 +58,42 @@ impl Remains {
         let voided = |image| Tail::from_image(image).is_ok_and(|tail| tail.read().voided);
         let gone = moment.expectation.faulty && tail.as_ref().is_some_and(voided);
         let loss = if gone { Loss::Power } else { case.loss.max(loss_before) };
+        let device = match case.loss {
+            Loss::Power => Left::Disk(moment.point.power_cut(&case.choice)),
+            Loss::Process => Left::Pending { point: moment.point.clone(), choice: case.choice.clone() },
+        };
         Self {
-            disk: case.disk(moment),
+            device,
             tail,
             stale_tail: (case.loss == Loss::Power && moment.tail_records).then(|| moment.tail.clone()),
             loss,
             expectation: moment.expectation.clone(),
             boot_id,
             tail_records: case.loss == Loss::Process && moment.tail_records,
+        }
+    }
+
+    /// The tail, and what it is held to.
+    pub(crate) fn promise(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.tail, self.loss, self.expectation.hash).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What an opening sees.
+    pub(crate) fn disk(&self) -> SimulatedDisk {
+        match &self.device {
+            Left::Disk(disk) => disk.clone(),
+            Left::Pending { point, choice } => point.kill(choice),
+        }
+    }
+
+    fn device(&self, seed: u64) -> SimulatedDevice {
+        match &self.device {
+            Left::Disk(disk) => SimulatedDevice::new(disk.clone(), Profile::default(), seed),
+            Left::Pending { point, choice } => {
+                SimulatedDevice::after_kill(point, choice, Profile::default(), seed)
+            }
         }
     }
 }
@@ -68,7 +104,7 @@ const STALE_IN: usize = 8;
 const CLOSED_IN: usize = 16;
 
 pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Result<Verdict, String> {
-    let device = SimulatedDevice::new(remains.disk.clone(), Profile::default(), chance.next());
+    let device = remains.device(chance.next());
     let (tail, boot_id) = match &remains.tail {
         Some(image) => (Tail::from_image(image).map_err(|error| error.to_string())?, remains.boot_id),
         None => (pool::new_tail(), chance.id()),
@@ -86,13 +122,12 @@ pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Res
     let mut running = Running::open(&device, tail, pool::opening(boot_id, chance))?;
     device.stop_observing();
     let moments = recorder.take();
-    let reads = device.take_reads().hash();
+    let recovery = device.reads();
     if let Some(errors) = running.check() {
         return Err(errors);
     }
-    device.log_reads();
     let found = find(&mut running)?;
-    let data = device.take_reads().hash();
+    let reads = device.reads();
     compare(&found, remains)?;
     use_again(&mut running, &found, chance)?;
     if let Some(stale) = &remains.stale_tail
@@ -102,7 +137,7 @@ pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Res
     } else if chance.one_in(CLOSED_IN) {
         running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;
     }
-    Ok(Verdict { reads, data, moments, boot_id })
+    Ok(Verdict { recovery, reads, moments, boot_id })
 }
 
 /// The pool was carried to another machine, used there, and comes back: the tail it left behind is not its own.

@@ -14,6 +14,7 @@ mod cases;
 mod chance;
 mod explorer;
 mod judge;
+mod looks;
 mod model;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -92,7 +93,11 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
 fn report(ledger: &Ledger) {
     let crashed = ledger.recoveries_crashed.load(Ordering::Relaxed);
     let states = ledger.states.load(Ordering::Relaxed);
-    println!("{states} crash states, {} of them distinct to recovery, {} with the contents of volumes", ledger.distinct(), ledger.distinct_data());
+    println!(
+        "{states} crash states, {} of them distinct to recovery, {} with the contents of volumes",
+        ledger.distinct(),
+        ledger.distinct_data()
+    );
     println!("{crashed} recoveries crashed");
     for (phase, moments) in ledger.phases() {
         println!("{moments:>10} crash points inside {phase:?}");

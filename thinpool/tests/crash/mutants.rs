@@ -76,7 +76,8 @@ fn every_broken_rule_is_noticed() {
         let how = caught.as_deref().unwrap_or("SURVIVED");
         println!("{name:<24} {:>5.1} s  {how}", took.as_secs_f64());
     }
-    let survivors: Vec<Mutant> = fates.iter().filter(|fate| fate.caught.is_none()).map(|fate| fate.mutant).collect();
+    let survivors: Vec<Mutant> =
+        fates.iter().filter(|fate| fate.caught.is_none()).map(|fate| fate.mutant).collect();
     assert!(survivors.is_empty(), "nobody noticed {survivors:?}");
 }
 

@@ -428,7 +428,8 @@ impl World {
         self.drain_command()?;
         self.recorder.phase(Phase::Grow, true);
         let length = self.device.size() + blocks * BLOCK;
-        let mut channel = self.device.open_channel(1).map_err(|error| format!("a channel: {}", chain(&error)))?;
+        let mut channel =
+            self.device.open_channel(1).map_err(|error| format!("a channel: {}", chain(&error)))?;
         let mut queue =
             VecDeque::from([Submission { token: Token(0), operation: Operation::Resize { length } }]);
         channel.submit(&mut queue);
@@ -559,7 +560,9 @@ impl World {
             (What::Write { range, value, durable }, Ok(_)) => {
                 self.model.acknowledge_write(&volume, range, value, durable == Durable::Through);
             }
-            (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => self.model.fail_write(&volume, range),
+            (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => {
+                self.model.fail_write(&volume, range)
+            }
             (What::Flush { mark }, Ok(_)) => self.model.settle(&mark),
             (What::Read { disturbed }, Ok(Payload::Buffer(buffer))) => {
                 self.look_at_read(&volume, disturbed, &seen(&buffer))?;

@@ -129,7 +129,7 @@ impl Engine {
                 return outcome;
             }
         }
-        panic!("the command does not end: {:#?}\n{:#?}", self.pool.status(), self.pool.debug())
+        panic!("the command does not end: {:#?}", self.pool.status())
     }
 
     pub(crate) fn must(&mut self, command: Command) {
@@ -172,7 +172,7 @@ impl Engine {
             }
             self.tick();
         }
-        panic!("the request is never answered: {}", self.pool.debug())
+        panic!("the request is never answered: {:#?}", self.pool.status())
     }
 
     pub(crate) fn write(

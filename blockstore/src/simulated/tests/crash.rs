@@ -256,3 +256,21 @@ fn a_crash_point_does_not_change_when_its_device_goes_on() {
     run(&mut *channel, Operation::Flush).expect("a flush");
     assert_eq!((point.durable().hash(), point.power_cut(&point.all()).hash()), before);
 }
+
+#[test]
+fn after_a_kill_what_was_not_flushed_can_still_be_lost_until_the_next_process_flushes() {
+    let device = device(Profile { latency_polls_max: 3, ..Profile::default() });
+    let points = observed(&device);
+    let mut channel = open(&device);
+    run(&mut *channel, write(0, 1)).expect("a write");
+    submit(&mut *channel, 1, write(1, 1));
+    submit(&mut *channel, 2, write(2, 1));
+    let killed = last(&points);
+    let next = SimulatedDevice::after_kill(&killed, &Choice::of([2]), Profile::default(), 1);
+    assert_eq!(next.disk().written_pages().collect::<Vec<_>>(), vec![0, 2]);
+    let point = next.crash_point();
+    assert_eq!(point.power_cut(&Choice::none()).pages(), 0);
+    assert_eq!(point.power_cut(&point.all()), next.disk());
+    run(&mut *open(&next), Operation::Flush).expect("a flush");
+    assert_eq!(next.durable(), next.disk());
+}
