@@ -2,12 +2,11 @@
 
 mod cli_program;
 
-use cli_program::{Place, end, signal};
+use cli_program::{Ended, Place, end, signal};
 use rustix::process::Signal;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::process::{Command, Stdio};
 
 #[test]
 fn a_size_that_is_none_is_refused() {
@@ -254,7 +253,7 @@ fn what_is_no_raw_image_is_not_imported() {
 }
 
 /// Imports 128 MiB without holes, stops the program after its first line, and lets `disturb` at the file.
-fn import_disturbed(place: &Place, disturb: impl FnOnce(&File)) -> cli_program::Ended {
+fn import_disturbed(place: &Place, disturb: impl FnOnce(&File)) -> Ended {
     let path = place.path("big.raw");
     fs::write(&path, vec![0x5a; 128 << 20]).expect("written");
     let mut child = place.command(&["image", "import", "golden@v1", "big.raw"]).spawn().expect("started");
@@ -332,20 +331,13 @@ fn nothing_is_destroyed_without_being_asked_for() {
     place.ok(&["pool", "check"]);
 }
 
-/// Runs a script in a mount namespace of its own, with a small tmpfs on `full`. `None` where that is not allowed.
-fn with_small_file_system(place: &Place, script: &str) -> Option<(Option<i32>, String, String)> {
+/// Runs a script with a small tmpfs on `full`.
+fn with_small_file_system(place: &Place, script: &str) -> Ended {
     fs::create_dir(place.path("full")).expect("made");
     let whole = format!("mount -t tmpfs -o size=8m tmpfs full || exit 77\n{script}");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &whole]).current_dir(place.path(""));
-    command.env("OFFSHOOT", env!("CARGO_BIN_EXE_offshoot")).env("OFFSHOOT_RUN_DIR", place.run_directory());
-    let output = command.stdin(Stdio::null()).output().ok()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let allowed = output.status.code() != Some(77) && !text(&output.stderr).contains("unshare failed");
-    if !allowed {
-        std::io::stderr().write_all(b"note: no mount namespaces here; nothing was tested\n").ok();
-    }
-    allowed.then(|| (output.status.code(), text(&output.stdout), text(&output.stderr)))
+    let ended = end(place.in_mount_namespace(&whole).spawn().expect("started"));
+    assert_ne!(ended.code, Some(77), "a mount of its own takes root: {}", ended.err);
+    ended
 }
 
 #[test]
@@ -353,7 +345,7 @@ fn a_pool_on_a_full_file_system_is_not_made_and_nothing_stays() {
     let place = Place::new();
     let script = "dd if=/dev/zero of=full/ballast bs=4096 2> /dev/null\n\
         $OFFSHOOT pool create full/p.pool --size 64M; code=$?; ls full; exit $code";
-    let Some((code, out, err)) = with_small_file_system(&place, script) else { return };
+    let Ended { code, out, err } = with_small_file_system(&place, script);
     assert_eq!(out, "ballast\n", "{err}");
     assert!(matches!(code, Some(1 | 5)), "{code:?} {err}");
     assert_eq!(err.lines().count(), 3, "{err}");
@@ -369,8 +361,21 @@ fn a_read_only_file_system_is_reported_and_can_still_be_looked_at() {
         $OFFSHOOT ls > /dev/null || exit 80\n\
         $OFFSHOOT pool create full/q.pool --size 64M 2> /dev/null && exit 81\n\
         $OFFSHOOT volume create v --size 1M";
-    let Some((code, _, err)) = with_small_file_system(&place, script) else { return };
+    let Ended { code, err, .. } = with_small_file_system(&place, script);
     assert_eq!(code, Some(1), "{err}");
     assert_eq!(err.lines().count(), 3, "{err}");
     assert!(err.contains("ead-only"), "{err}");
+}
+
+#[test]
+fn a_door_that_would_be_open_to_others_is_not_opened() {
+    let place = Place::new().with_pool();
+    for address in ["0.0.0.0:10809", "192.0.2.1:10809", "[::]:10809"] {
+        place.run(&["serve", "--socket", "nbd.sock", "--tcp", address]).fails(2, "loopback");
+    }
+    place.run(&["serve", "--socket", "no/such/directory/nbd.sock"]).fails(1, "No such file");
+    fs::write(place.path("precious"), "data").expect("written");
+    place.run(&["serve", "--socket", "precious"]).fails(1, "");
+    assert_eq!(fs::read(place.path("precious")).expect("there"), b"data");
+    place.ok(&["pool", "check"]);
 }

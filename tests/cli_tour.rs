@@ -5,6 +5,7 @@ mod cli_program;
 use cli_program::Place;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::{Duration, Instant};
 
 fn items(place: &Place) -> Vec<(String, u64, u64)> {
     let listing = place.json(&["ls"]);
@@ -97,6 +98,38 @@ fn a_pool_grows_while_it_is_served() {
     assert_eq!(daemon.stop().code, Some(0));
     assert_eq!(capacity(&place), grown);
     place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn a_thousand_clones_are_one_quick_command_and_take_next_to_nothing() {
+    let place = Place::new().with_pool();
+    place.disk("golden.raw", 2048, 7, &(0..20_000).map(|block| block * 13).collect::<Vec<_>>());
+    place.ok(&["image", "import", "golden@v1", "golden.raw"]);
+    let used = |place: &Place| {
+        place.ok(&["pool", "settle"]);
+        let figures = place.json(&["df"]);
+        let bytes = |key: &str| figures[key].as_u64().expect("bytes as integers");
+        bytes("mapped") + bytes("metadata_used")
+    };
+    let before = used(&place);
+    let start = now();
+    place.ok(&["clone", "golden@v1", "desk-{0001..1000}"]);
+    let took = start.elapsed();
+    let taken = used(&place) - before;
+    println!("1,000 clones in {took:?}, start and end of the program included; {taken} bytes");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(taken < 8 << 20, "{taken} bytes");
+    assert_eq!(items(&place).len(), 1001);
+    let daemon = place.serve(&[]);
+    place.ok(&["rm", "--yes", "desk-{0001..1000}"]);
+    assert_eq!(used(&place), before, "all of it is back");
+    assert_eq!(daemon.stop().code, Some(0));
+    place.ok(&["pool", "check"]);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a claim about time is measured by the clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[test]

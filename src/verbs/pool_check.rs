@@ -9,6 +9,7 @@ use crate::wire::{Answer, Ask, CheckView};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+const CLEAN: u8 = 0;
 const ERRORS: u8 = 2;
 const LEAKS: u8 = 3;
 
@@ -22,11 +23,15 @@ pub(super) fn run(pool: &PoolChoice, accept_lost_writes: bool, style: Style) -> 
         Format::Json => print_json("CheckReport", &report)?,
         Format::Table => print(&text(&report, style))?,
     }
-    Ok(match (report.errors.is_empty(), report.leaked_blocks) {
-        (false, _) => ExitCode::from(ERRORS),
-        (true, 0) => ExitCode::SUCCESS,
-        (true, _) => ExitCode::from(LEAKS),
-    })
+    Ok(ExitCode::from(code(&report)))
+}
+
+fn code(report: &CheckView) -> u8 {
+    match (report.errors.is_empty(), report.leaked_blocks) {
+        (false, _) => ERRORS,
+        (true, 0) => CLEAN,
+        (true, _) => LEAKS,
+    }
 }
 
 fn text(report: &CheckView, style: Style) -> String {
@@ -46,4 +51,27 @@ fn text(report: &CheckView, style: Style) -> String {
     };
     writeln!(text, "{verdict}: {} blocks checked", report.blocks_checked).expect("a string takes all");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{code, text};
+    use crate::output::{Format, Style};
+    use crate::wire::CheckView;
+
+    #[test]
+    fn exit_codes_are_those_of_qemu_img_check() {
+        let report = |errors: &[&str], leaked_blocks| CheckView {
+            errors: errors.iter().map(|error| (*error).to_owned()).collect(),
+            leaked_blocks,
+            blocks_checked: 9,
+        };
+        let style = Style { format: Format::Table, exact_bytes: false };
+        let shown = |report: CheckView| (code(&report), text(&report, style));
+        assert_eq!(shown(report(&[], 0)), (0, "clean: 9 blocks checked\n".to_owned()));
+        let leaks = "leaked: 2 blocks (8 KiB) belong to nobody\nno data is damaged: 9 blocks checked\n";
+        assert_eq!(shown(report(&[], 2)), (3, leaks.to_owned()));
+        assert_eq!(shown(report(&["x"], 0)), (2, "damage: x\n1 errors: 9 blocks checked\n".to_owned()));
+        assert_eq!(code(&report(&["x"], 2)), 2, "an error outweighs a leak");
+    }
 }

@@ -99,6 +99,21 @@ impl Place {
         command
     }
 
+    /// A shell that may mount what it likes, seen by nobody else; $OFFSHOOT is the program.
+    pub(crate) fn in_mount_namespace(&self, script: &str) -> Command {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .current_dir(self.directory.path())
+            .env("OFFSHOOT", env!("CARGO_BIN_EXE_offshoot"))
+            .env("OFFSHOOT_POOL", self.pool())
+            .env("OFFSHOOT_RUN_DIR", self.run.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
         end(self.command(arguments).spawn().expect("the program starts"))

@@ -42,7 +42,7 @@ pub(crate) const JOURNAL_BLOCKS_MIN: u64 = 8;
 pub(crate) const JOURNAL_BLOCKS_MAX: u64 = 1 << 18;
 /// Bounds and share of the default.
 const JOURNAL_DEFAULT_MIN: u64 = 64;
-const JOURNAL_DEFAULT_MAX: u64 = (64 << 20) / BLOCK_BYTES_U64;
+const JOURNAL_DEFAULT_MAX: u64 = (32 << 20) / BLOCK_BYTES_U64;
 const JOURNAL_DEFAULT_SHARE: u64 = 64;
 
 const _: () = assert!((BLOCK_BYTES - BITMAP_HEADER_BYTES) * 8 == cow_tree::units::index_of(GROUP_BLOCKS_MAX));
@@ -280,15 +280,6 @@ fn journal_of(device_blocks: u64) -> u64 {
 fn group_of_space(blocks: u64) -> u32 {
     let wanted = (blocks / GROUPS_WANTED).max(GROUP_BLOCKS_WANTED_MIN);
     u32::try_from(wanted).unwrap_or(GROUP_BLOCKS_MAX).min(GROUP_BLOCKS_MAX)
-}
-
-#[cfg(test)]
-impl Geometry {
-    /// Groups alone, as many as fit: `blocks` blocks from `start` on.
-    pub(crate) fn of_groups(start: u64, blocks: u64, group_blocks: u32) -> Self {
-        let journal_blocks = start.checked_sub(JOURNAL_START).expect("groups begin behind the superblock");
-        Self { device_blocks: start + blocks, journal_start: JOURNAL_START, journal_blocks, group_blocks }
-    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ mod pool;
 mod range_lock;
 mod record;
 mod recovery;
+#[cfg(feature = "fuzzing")]
+pub mod rehearsal;
 mod replay;
 mod request;
 mod service;

@@ -29,11 +29,6 @@ impl RangeLocks {
         Some(ticket)
     }
 
-    /// Whether a range overlaps a held one.
-    pub(crate) fn overlaps(&self, range: &Range<LogicalBlock>) -> bool {
-        self.held.iter().any(|(_, other)| other.start < range.end && range.start < other.end)
-    }
-
     /// Gives a range back; tells whether somebody was waiting.
     pub(crate) fn unlock(&mut self, ticket: RangeTicket) -> bool {
         self.held.retain(|(held, _)| *held != ticket);

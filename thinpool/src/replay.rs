@@ -75,11 +75,8 @@ impl Replay<'_> {
         // A change that misses a node has not happened, so they are made one by one.
         for change in changes {
             let freed = loop {
-                let cache = self.cache.clone();
-                let changed = self
-                    .catalog
-                    .layer_mut(id)
-                    .write(|body| body.change(&*cache, std::slice::from_ref(change)));
+                let layer = self.catalog.layer_mut(id);
+                let changed = layer.write(|body| body.change(&nodes, std::slice::from_ref(change)));
                 match changed {
                     Ok(freed) => break freed,
                     Err(missing) => self.read(missing).await?,

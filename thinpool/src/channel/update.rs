@@ -237,8 +237,8 @@ impl Channel {
     fn wait_for_space(&mut self, slot: &mut Slot, live: &Live, stop: NoRun) -> Flow {
         self.leave_epoch(slot);
         match stop {
-            NoRun::NeedsLoad(group) => self.core.need(|needs| drop(needs.load.insert(group))),
-            NoRun::NeedsAllocation(group) => self.core.need(|needs| drop(needs.activate.insert(group))),
+            NoRun::NeedsLoad(group) => self.core.need(|needs| needs.load.extend([group])),
+            NoRun::NeedsAllocation(group) => self.core.need(|needs| needs.activate.extend([group])),
             NoRun::Full { quarantined } if quarantined > BlockCount(0) => {
                 self.core.need(|needs| needs.release = true);
                 self.core.want_commit();

@@ -85,26 +85,6 @@ impl Counts {
         }
     }
 
-    /// Every block that is not a bitmap slot.
-    pub(crate) fn total(&self) -> BlockCount {
-        let kinds = self.data.capacity.0 + self.metadata.capacity.0;
-        BlockCount(kinds + self.unused.0 + self.withheld.0)
-    }
-
-    /// Blocks that are nobody's, whether or not the metadata rule lets data have them.
-    pub(crate) fn free(&self) -> BlockCount {
-        BlockCount(self.data.free().0 + self.metadata.free().0 + self.unused.0)
-    }
-
-    pub(crate) fn allocated(&self) -> BlockCount {
-        BlockCount(self.data.allocated.0 + self.metadata.allocated.0)
-    }
-
-    /// Whether no freed block waits for its quarantine to end.
-    pub(crate) fn quarantined_is_zero(&self) -> bool {
-        self.data.quarantined.0 + self.metadata.quarantined.0 == 0
-    }
-
     pub(super) fn add(&mut self, share: Share) {
         match share.kind {
             Some(GroupKind::Data) => self.data.add(share.capacity, share.taken),
@@ -127,5 +107,25 @@ impl Counts {
                 self.unused.0 -= u64::from(share.capacity);
             }
         }
+    }
+}
+
+/// What tests compare with their models.
+#[cfg(test)]
+impl Counts {
+    /// Every block that is not a bitmap slot.
+    pub(crate) fn total(&self) -> BlockCount {
+        let kinds = self.data.capacity.0 + self.metadata.capacity.0;
+        BlockCount(kinds + self.unused.0 + self.withheld.0)
+    }
+
+    /// Blocks that are nobody's, whether or not the metadata rule lets data have them.
+    pub(crate) fn free(&self) -> BlockCount {
+        BlockCount(self.data.free().0 + self.metadata.free().0 + self.unused.0)
+    }
+
+    /// Whether no freed block waits for its quarantine to end.
+    pub(crate) fn quarantined_is_zero(&self) -> bool {
+        self.data.quarantined.0 + self.metadata.quarantined.0 == 0
     }
 }

@@ -57,10 +57,12 @@ impl Presumption {
     }
 
     fn presume(&mut self, range: Range<usize>, state: State, unknown: u32) -> Result<(), NotInState> {
+        if unknown == 0 {
+            return Ok(());
+        }
         let unseen = match state {
             State::Free => &mut self.unseen_free,
             State::Allocated => &mut self.unseen_allocated,
-            State::Reserved | State::Quarantined if unknown == 0 => return Ok(()),
             State::Reserved | State::Quarantined => return Err(NotInState),
         };
         *unseen = unseen.checked_sub(unknown).ok_or(NotInState)?;

@@ -55,6 +55,7 @@ impl Shelf {
 pub(super) struct Standing(u16);
 
 impl Standing {
+    #[cfg(test)]
     pub(super) fn with(self, shelf: Shelf) -> Self {
         Self(self.0 | 1 << shelf.number())
     }

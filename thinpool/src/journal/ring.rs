@@ -60,6 +60,7 @@ impl Ring {
 
     /// The oldest batch still needed.
     #[must_use]
+    #[cfg(test)]
     pub(crate) fn start_position(&self) -> Position {
         self.start
     }

@@ -34,7 +34,7 @@ impl Tail {
         })?);
         // A file without a header is removed rather than left for the next opener to wonder about.
         Self::fill(&file, path, shape).inspect_err(|_| {
-            drop(rustix::fs::unlinkat(&directory, name, AtFlags::empty()));
+            let _it_stays_and_is_refused = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
         })
     }
 

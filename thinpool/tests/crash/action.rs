@@ -159,71 +159,122 @@ pub(crate) fn alphabet() -> Vec<Action> {
     ]
 }
 
+/// What a random workload is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// A little of everything.
+    Mixed,
+    /// Many requests of few sectors: races of partial writes, snapshots and reads.
+    Hot,
+    /// Large scattered trees, snapshots that come and go: sweeps that take many steps.
+    Reclaim,
+}
+
 /// How a random workload leans.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaning {
+    pub(crate) style: Style,
     /// Of a hundred actions, how many are flushes; a guest that never flushes is a guest too.
-    pub(crate) flushes: usize,
+    flushes: usize,
     /// Of a hundred, how many are commands.
-    pub(crate) commands: usize,
+    commands: usize,
 }
 
 impl Leaning {
     pub(crate) fn drawn(chance: &mut Chance) -> Self {
+        let style =
+            *chance.pick(&[Style::Mixed, Style::Mixed, Style::Hot, Style::Reclaim]).expect("there are four");
         let flushes = *chance.pick(&[0, 5, 15]).expect("there are three");
-        let commands = *chance.pick(&[10, 25, 40]).expect("there are three");
-        Self { flushes, commands }
+        let commands = match style {
+            Style::Mixed => *chance.pick(&[10, 25, 40]).expect("there are three"),
+            Style::Hot => 12,
+            Style::Reclaim => 35,
+        };
+        Self { style, flushes, commands }
+    }
+
+    /// Blocks of the largest volume.
+    fn blocks_max(self) -> usize {
+        match self.style {
+            Style::Mixed => 12,
+            Style::Hot => 3,
+            Style::Reclaim => 48,
+        }
     }
 }
 
-const BLOCKS_MAX: usize = 12;
 const NAMES_MAX: usize = 9;
 
 /// Some action that makes sense in this state, more or less.
 pub(crate) fn random(model: &PoolModel, leaning: Leaning, chance: &mut Chance) -> Action {
     let lot = chance.below(100);
     let volumes = names(model, &[Kind::Volume]);
-    let Some(volume) = chance.pick(&volumes).cloned() else {
-        return Action::Create { name: fresh(chance), blocks: 1 + chance.below(BLOCKS_MAX) };
-    };
+    let Some(volume) = chance.pick(&volumes).cloned() else { return create(leaning, chance) };
+    // Races need requests that meet.
+    let volume = if leaning.style == Style::Hot && !chance.one_in(4) { volumes[0].clone() } else { volume };
     if lot < leaning.flushes {
         return Action::Flush { volume };
     }
     if lot < leaning.flushes + leaning.commands {
-        return command(model, volume, chance);
+        return command(model, volume, leaning, chance);
     }
-    request(model, volume, chance)
+    request(model, volume, leaning, chance)
 }
 
-fn request(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
+fn create(leaning: Leaning, chance: &mut Chance) -> Action {
+    let most = leaning.blocks_max();
+    let blocks = if leaning.style == Style::Reclaim { most } else { 1 + chance.below(most) };
+    Action::Create { name: fresh(chance), blocks }
+}
+
+fn request(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Chance) -> Action {
     let sectors = model.disks[&volume].sectors();
-    let span = span(sectors, chance);
+    let span = span(sectors, leaning, chance);
     let durable = if chance.one_in(8) { Durable::Through } else { Durable::Later };
-    match chance.below(12) {
+    match chance.below(13) {
         0..=6 => Action::Write { volume, span, durable },
         7 => Action::Zeroes { volume, span, durable, space: Space::Release },
         8 => Action::Zeroes { volume, span, durable, space: Space::Allocate },
         9 | 10 => Action::Trim { volume, span, durable },
-        _ => Action::Read { volume },
+        11 => Action::Read { volume },
+        _ => {
+            let all: Vec<String> = model.disks.keys().cloned().collect();
+            Action::Read { volume: chance.pick(&all).cloned().unwrap_or(volume) }
+        }
     }
 }
 
-fn span(sectors: usize, chance: &mut Chance) -> Span {
+fn span(sectors: usize, leaning: Leaning, chance: &mut Chance) -> Span {
     let blocks = sectors / SECTORS_PER_BLOCK;
-    if chance.one_in(3) {
-        let first = chance.below(sectors);
-        return Span { first, count: 1 + chance.below((sectors - first).min(20)) };
+    match leaning.style {
+        Style::Hot => {
+            let near = sectors.min(2 * SECTORS_PER_BLOCK);
+            if chance.one_in(3) {
+                return Span::blocks(chance.below(near / SECTORS_PER_BLOCK), 1);
+            }
+            let first = chance.below(near);
+            Span { first, count: 1 + chance.below((near - first).min(3)) }
+        }
+        // Every other block, so that extents do not join.
+        Style::Reclaim if !chance.one_in(6) => Span::blocks(chance.below(blocks) / 2 * 2, 1),
+        _ if chance.one_in(3) => {
+            let first = chance.below(sectors);
+            Span { first, count: 1 + chance.below((sectors - first).min(20)) }
+        }
+        _ => {
+            let first = chance.below(blocks);
+            Span::blocks(first, 1 + chance.below((blocks - first).min(4)))
+        }
     }
-    let first = chance.below(blocks);
-    Span::blocks(first, 1 + chance.below((blocks - first).min(4)))
 }
 
-fn command(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
+fn command(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Chance) -> Action {
     let points = names(model, &[Kind::Snapshot, Kind::Version]);
     let full = model.disks.len() >= NAMES_MAX;
     let own: Vec<String> =
         points.iter().filter(|name| name.starts_with(&format!("{volume}@"))).cloned().collect();
-    match chance.below(28) {
+    let lots = if leaning.style == Style::Mixed { 28 } else { 16 };
+    match chance.below(lots) {
         0..=4 if !full => Action::Snapshot { volume, point: fresh(chance) },
         5..=7 if !full && !points.is_empty() => {
             let source = chance.pick(&points).expect("there is one").clone();
@@ -238,16 +289,17 @@ fn command(model: &PoolModel, volume: String, chance: &mut Chance) -> Action {
             Action::Remove { name: chance.pick(&points).expect("there is one").clone() }
         }
         14 if own.is_empty() => Action::Remove { name: volume },
-        15 | 16 => Action::Resize { name: volume, blocks: 1 + chance.below(BLOCKS_MAX) },
-        25 if own.is_empty() => Action::Rename { from: volume, to: fresh(chance) },
-        17 if own.is_empty() && !full => Action::Publish { volume, version: format!("{}@v", fresh(chance)) },
-        18 => Action::Grow { blocks: 32 },
-        19 => Action::Commit,
-        20 | 21 => Action::Checkpoint,
+        15 => Action::Checkpoint,
+        16 | 17 => Action::Resize { name: volume, blocks: 1 + chance.below(leaning.blocks_max()) },
+        18 if own.is_empty() && !full => Action::Publish { volume, version: format!("{}@v", fresh(chance)) },
+        19 => Action::Grow { blocks: 32 },
+        20 => Action::Commit,
+        21 => Action::Checkpoint,
         22 => Action::Settle,
         23 => Action::Thin,
         24 => Action::Reopen,
-        _ if !full => Action::Create { name: fresh(chance), blocks: 1 + chance.below(BLOCKS_MAX) },
+        25 if own.is_empty() => Action::Rename { from: volume, to: fresh(chance) },
+        _ if !full => create(leaning, chance),
         _ => Action::Pass,
     }
 }

@@ -157,6 +157,20 @@ impl PoolModel {
         }
     }
 
+    /// Somebody has seen what a snapshot holds: that is what it holds for ever.
+    pub(crate) fn saw(&mut self, name: &str, seen: &[Seen]) {
+        let Some(disk) = self.disks.get_mut(name).filter(|disk| disk.kind != Kind::Volume) else { return };
+        for (at, (sector, seen)) in disk.sectors.iter_mut().zip(seen).enumerate() {
+            let maybe = sector.maybe.drain(..).find(|value| seen.is(*value, at));
+            let durable = sector.durable;
+            if !seen.is(durable, at)
+                && let Some(value) = maybe
+            {
+                sector.durable = value;
+            }
+        }
+    }
+
     /// Whether a read of a volume that nobody writes shows what was acknowledged last.
     pub(crate) fn refuted_read(&self, name: &str, first: usize, seen: &[Seen]) -> Option<String> {
         let disk = self.disks.get(name)?;
@@ -228,6 +242,14 @@ impl Change {
         {
             let end = range.end.min(seen.sectors.len());
             seen.sectors[range.start.min(end)..end].iter_mut().for_each(|sector| sector.maybe.push(value));
+        }
+    }
+
+    /// Its name, for messages.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Snapshot { name, .. } => format!("Snapshot {{ {name} }}"),
+            other => format!("{other:?}"),
         }
     }
 

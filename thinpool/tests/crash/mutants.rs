@@ -90,7 +90,8 @@ fn hunt(mutant: Mutant, start: &Start) -> Fate {
     let mut caught = None;
     let mut seed = 1;
     while caught.is_none() && begun.elapsed() < BOUND {
-        caught = Workload::of_seed(seed).run(start, &ledger).err();
+        let workload = if seed % 3 == 0 { Workload::of_seed(seed / 3) } else { Workload::Light(seed) };
+        caught = workload.run(start, &ledger).err();
         seed += 1;
     }
     choose_mutant(None);

@@ -13,10 +13,10 @@ use thinpool::{
 };
 
 pub(crate) const BLOCK: u64 = 4096;
-pub(crate) const DEVICE_BLOCKS: u64 = 3200;
+pub(crate) const DEVICE_BLOCKS: u64 = 416;
 const JOURNAL_START: u64 = 8;
 const JOURNAL_BLOCKS: u64 = 8;
-const GROUP_BLOCKS: u32 = 256;
+const GROUP_BLOCKS: u32 = 48;
 /// A lane of the tail; small, so that full ones are met.
 const LANE_BYTES: u64 = 4096;
 /// The keeper's and two channels'.
@@ -38,10 +38,10 @@ pub(crate) fn options() -> CreateOptions {
 pub(crate) fn limits() -> Limits {
     Limits {
         nodes_max: 64,
-        dirty_nodes_max: 96,
+        dirty_nodes_max: 24,
         requests_max: 8,
         device_depth: 8,
-        commit_interval: Duration::from_secs(3600),
+        commit_interval: Duration::from_secs(5),
         drain_timeout: Duration::from_secs(3600),
         tree: cow_tree::Limits::small(4),
         discard: true,

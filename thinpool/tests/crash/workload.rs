@@ -4,7 +4,7 @@ use crate::action::{Action, Leaning, alphabet, random};
 use crate::chance::Chance;
 use crate::explorer::{Explorer, Ledger, words};
 use crate::world::{Start, Trouble, World};
-use blockstore::simulated::{AfterFailedFlush, Fault, Profile};
+use blockstore::simulated::{CompletionOrder, Fault, Profile};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) enum Workload {
     Random(u64),
     /// A random one on a device on which something fails once.
     Faulty(u64),
+    /// A long random one that is looked at while it runs and rarely crashed.
+    Light(u64),
 }
 
 impl Workload {
@@ -26,14 +28,19 @@ impl Workload {
         match kind {
             "pair" => number.parse().ok().map(Self::Pair),
             "random" => number.parse().ok().map(Self::Random),
+            "light" => number.parse().ok().map(Self::Light),
             "faulty" => number.parse().ok().map(Self::Faulty),
             _ => None,
         }
     }
 
-    /// One in four has a fault.
+    /// One in four has a fault, one in eight is light.
     pub(crate) fn of_seed(seed: u64) -> Self {
-        if seed.is_multiple_of(4) { Self::Faulty(seed) } else { Self::Random(seed) }
+        match seed % 8 {
+            0 | 4 => Self::Faulty(seed),
+            6 => Self::Light(seed),
+            _ => Self::Random(seed),
+        }
     }
 
     fn name(self) -> String {
@@ -41,6 +48,7 @@ impl Workload {
             Self::Pair(number) => format!("pair:{number}"),
             Self::Random(seed) => format!("random:{seed}"),
             Self::Faulty(seed) => format!("faulty:{seed}"),
+            Self::Light(seed) => format!("light:{seed}"),
         }
     }
 
@@ -51,6 +59,7 @@ impl Workload {
             Self::Pair(number) => pair(number, start, ledger, &mut trace),
             Self::Random(seed) => Random::new(seed).run(start, ledger, &mut trace),
             Self::Faulty(seed) => Random::faulty(seed).run(start, ledger, &mut trace),
+            Self::Light(seed) => Random::light(seed).run(start, ledger, &mut trace),
         }));
         let run = run.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         run.map_err(|why| {
@@ -76,12 +85,12 @@ fn pair(number: usize, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Acti
     let profile = Profile { latency_polls_max: seed % 2, ..Profile::default() };
     let mut world = begin(start, profile, seed)?;
     let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), seed);
-    explorer.explore(&world.recorder.take())?;
+    explorer.explore(&world.recorder.take(), EVERY)?;
     for action in actions {
         trace.push(action.clone());
         let performed = world.perform(&action).and_then(|()| world.drain());
         performed.map_err(wrong)?;
-        explorer.explore(&world.recorder.take())?;
+        explorer.explore(&world.recorder.take(), EVERY)?;
     }
     world.inspect().map_err(wrong)
 }
@@ -99,6 +108,10 @@ fn wrong(trouble: Trouble) -> String {
 
 const LENGTH_MIN: usize = 10;
 const LENGTH_MAX: usize = 60;
+const LIGHT_LENGTH: usize = 400;
+/// Every moment is crashed at, or one in so many.
+const EVERY: usize = 1;
+const RARELY: usize = 200;
 
 struct Random {
     chance: Chance,
@@ -106,6 +119,9 @@ struct Random {
     leaning: Leaning,
     /// One action in so many is waited for.
     patience: usize,
+    /// One moment in so many is crashed at.
+    explored_in: usize,
+    actions: usize,
 }
 
 impl Random {
@@ -113,7 +129,9 @@ impl Random {
         let mut chance = Chance::new(seed);
         let leaning = Leaning::drawn(&mut chance);
         let patience = 1 + chance.below(5);
-        Self { profile: Profile::drawn(chance.next()), leaning, patience, chance }
+        let profile = Profile::drawn(chance.next());
+        let actions = LENGTH_MIN + chance.below(LENGTH_MAX - LENGTH_MIN);
+        Self { profile, leaning, patience, explored_in: EVERY, actions, chance }
     }
 
     /// The same with a device on which something fails once.
@@ -127,9 +145,15 @@ impl Random {
             _ => Fault::FlushError { nth },
         };
         random.profile.faults = vec![fault];
-        if random.chance.one_in(2) {
-            random.profile.after_failed_flush = AfterFailedFlush::Lie;
-        }
+        random
+    }
+
+    fn light(seed: u64) -> Self {
+        let mut random = Self::new(seed);
+        random.profile.order = CompletionOrder::Any;
+        random.profile.straggler_delay_polls = 40;
+        random.actions = LIGHT_LENGTH;
+        random.explored_in = RARELY;
         random
     }
 
@@ -140,10 +164,10 @@ impl Random {
             Err(Trouble::Wrong(why)) => return Err(why),
         };
         let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), self.chance.next());
-        explorer.explore(&world.recorder.take())?;
-        for _ in 0..LENGTH_MIN + self.chance.below(LENGTH_MAX - LENGTH_MIN) {
+        explorer.explore(&world.recorder.take(), self.explored_in)?;
+        for _ in 0..self.actions {
             let stepped = self.step(&mut world, trace);
-            explorer.explore(&world.recorder.take())?;
+            explorer.explore(&world.recorder.take(), self.explored_in)?;
             match stepped {
                 Ok(()) => {}
                 Err(Trouble::Poisoned) => return Ok(()),
@@ -151,7 +175,7 @@ impl Random {
             }
         }
         let ended = world.drain().and_then(|()| world.inspect());
-        explorer.explore(&world.recorder.take())?;
+        explorer.explore(&world.recorder.take(), self.explored_in)?;
         match ended {
             Err(Trouble::Wrong(why)) => Err(why),
             Ok(()) | Err(Trouble::Poisoned) => Ok(()),
