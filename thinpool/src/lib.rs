@@ -15,14 +15,13 @@
 //!              +-- Live: one open layer, its lock, its ranges        quarantine  freed -> durable -> drained -> free
 //! ```
 //!
-//! Invariants, cited by number; P1 to P4 in [`core`], G1 to G7 in `groups`, J1 to J4 in `journal`, L1 to L4 in `tail`,
+//! Invariants, cited by number; P1 to P4 in `core`, G1 to G7 in `groups`, J1 to J4 in `journal`, L1 to L4 in `tail`,
 //! S1 to S4 in `superblock`, C1 to C4 in `catalog`:
 //! * R1 Ownership: a block is owned by the layer that allocated it; a layer's tree reaches its own blocks and blocks its
 //!   direct dependencies reach, nothing else; whatever a layer owns it reaches. `check` proves it.
 //! * R2 A tag is never reused while a block bears it: lines and layers are numbered for the life of the pool.
 //! * R3 A block is mapped at one logical address only, the one it was allocated for.
 //! * R4 Recovery writes nothing that a second crash would not find harmless: it replays in memory, then checkpoints.
-#![cfg_attr(not(test), warn(unreachable_pub))]
 
 mod attachment;
 mod body;

@@ -66,7 +66,8 @@ impl<'a> Script<'a> {
 pub fn superblock(script: &[u8]) {
     let mut script = Script { rest: script };
     let newest = whole_superblock(u64::from(script.byte()) + 1);
-    let older = Superblock { generation: Generation(newest.generation.0.saturating_sub(1)), ..newest.clone() };
+    let older =
+        Superblock { generation: Generation(newest.generation.0.saturating_sub(1)), ..newest.clone() };
     let mut pages: BTreeMap<BlockAddress, Page> =
         superblock_places().map(|home| (home, [0; BLOCK_BYTES])).into();
     if older.generation.0 > 0 {

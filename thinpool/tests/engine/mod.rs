@@ -85,7 +85,12 @@ impl Engine {
         number: u8,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let (pool, keeper) = thinpool::open(device.clone(), tail.clone(), opening(number, limits))?;
+        Self::open_as(device, tail, opening(number, limits))
+    }
+
+    pub(crate) fn open_as(device: Arc<dyn Device>, tail: Tail, how: Opening) -> Result<Self, Error> {
+        let (limits, number) = (how.limits, how.incarnation[0]);
+        let (pool, keeper) = thinpool::open(device.clone(), tail.clone(), how)?;
         let channel = pool.channel()?;
         Ok(Self {
             device,
