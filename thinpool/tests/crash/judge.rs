@@ -159,10 +159,10 @@ fn open_with_stale_tail(
     running.check().map_or(Ok(()), |errors| Err(format!("with a stale tail: {errors}")))
 }
 
-type Found = BTreeMap<String, (Kind, Vec<Seen>)>;
+pub(crate) type Found = BTreeMap<String, (Kind, Vec<Seen>)>;
 
 /// Everything that has a name, and what it shows.
-fn find(running: &mut Running) -> Result<Found, String> {
+pub(crate) fn find(running: &mut Running) -> Result<Found, String> {
     let mut found = Found::new();
     for entry in running.pool.entries() {
         let kind = match entry.kind {

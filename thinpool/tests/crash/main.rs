@@ -20,6 +20,7 @@ mod model;
 mod mutants;
 mod pool;
 mod recorder;
+mod rot;
 mod stamp;
 mod workload;
 mod world;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{
-    Access, Attachment, Channel, Command, Error, Keeper, Outcome, Payload, Pool, Reply, Request,
+    Access, Attachment, Channel, CheckReport, Command, Error, Keeper, Outcome, Payload, Pool, Reply, Request,
     RequestError, Tail, Ticket, ZeroSpace,
 };
 
@@ -54,7 +54,6 @@ pub(crate) struct World {
     command: Option<FlyingCommand>,
     pub(crate) recorder: Recorder,
     chance: Chance,
-    limits: thinpool::Limits,
     /// Faults are planned, so requests and commands may fail.
     faulty: bool,
     poisoned: bool,
@@ -159,7 +158,6 @@ impl World {
             requests: BTreeMap::new(),
             command: None,
             recorder,
-            limits: thinpool::Limits { tree: cow_tree::Limits::small(2 + chance.below(3)), ..pool::limits() },
             chance,
             faulty,
             poisoned: false,
@@ -173,14 +171,18 @@ impl World {
         Ok(world)
     }
 
+    /// What a power cut cannot take away.
+    pub(crate) fn durable(&self) -> SimulatedDisk {
+        self.device.durable()
+    }
+
     pub(crate) fn boot_id(&self) -> [u8; 16] {
         self.boot_id
     }
 
     fn open(&mut self) -> Result<(), Trouble> {
         self.recorder.next_keeper();
-        let opening =
-            thinpool::Opening { limits: self.limits, ..pool::opening(self.boot_id, &mut self.chance) };
+        let opening = pool::opening(self.boot_id, &mut self.chance);
         let (pool, keeper) = thinpool::open(Arc::new(self.device.clone()), self.tail.clone(), opening)
             .map_err(|error| self.error("open", &error))?;
         let channels: Result<Vec<_>, _> = (0..CHANNELS).map(|_| pool.channel()).collect();
@@ -606,11 +608,7 @@ impl World {
     fn answered(&mut self, outcome: Result<Outcome, Error>) -> Result<(), Trouble> {
         let command = self.command.take().expect("an outcome is of a command");
         match outcome {
-            // A node that could not be read was not checked.
-            Ok(Outcome::Checked(report))
-                if !report.is_clean()
-                    && !(self.faulty && report.errors.iter().any(|error| error.contains(DEVICE_FAILED))) =>
-            {
+            Ok(Outcome::Checked(report)) if !report.is_clean() && !self.was_hindered(&report) => {
                 let (leaked, errors) = (report.leaked_blocks, report.errors.join("; "));
                 return Err(format!("an online check: {leaked} leaked blocks; {errors}").into());
             }
@@ -627,6 +625,11 @@ impl World {
             Err(error) => return Err(self.error(&command.change.words(), &error)),
         }
         Ok(())
+    }
+
+    /// A node that could not be read was not checked.
+    fn was_hindered(&self, report: &CheckReport) -> bool {
+        self.faulty && report.errors.iter().any(|error| error.contains(DEVICE_FAILED))
     }
 
     fn error(&self, doing: &str, error: &Error) -> Trouble {

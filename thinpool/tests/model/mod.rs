@@ -4,6 +4,7 @@
 use crate::engine::{clone, n, remove, snapshot, volume};
 use proptest::prelude::RngExt;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use thinpool::Command;
 
 const BLOCKS: usize = 48;
@@ -38,7 +39,8 @@ const EMPTY: Layer = Layer { map: [None; BLOCKS], owned: 0, parent: None, named:
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
-    layers: BTreeMap<u32, Layer>,
+    /// Shared with the copies that figures are tried out on.
+    layers: BTreeMap<u32, Rc<Layer>>,
     names: BTreeMap<String, u32>,
     next_layer: u32,
     next_name: u32,
@@ -144,7 +146,7 @@ impl Model {
 
     fn write(&mut self, volume: &str, block: usize, byte: u8) -> bool {
         let id = self.names[volume];
-        let layer = self.layers.get_mut(&id).expect("named layers exist");
+        let layer = self.layer_mut(id);
         let is_own = layer.map[block].is_some_and(|allocation| allocation.owner == id);
         layer.owned += u64::from(!is_own);
         layer.map[block] = Some(Allocation { owner: id, byte });
@@ -153,7 +155,7 @@ impl Model {
 
     fn unmap(&mut self, volume: &str, block: usize) {
         let id = self.names[volume];
-        let layer = self.layers.get_mut(&id).expect("named layers exist");
+        let layer = self.layer_mut(id);
         let is_own = layer.map[block].take().is_some_and(|allocation| allocation.owner == id);
         layer.owned -= u64::from(is_own);
     }
@@ -179,7 +181,7 @@ impl Model {
 
     fn add(&mut self, layer: Layer) -> u32 {
         self.next_layer += 1;
-        self.layers.insert(self.next_layer, layer);
+        self.layers.insert(self.next_layer, Rc::new(layer));
         self.next_layer
     }
 
@@ -208,7 +210,7 @@ impl Model {
         };
         let new = self.fork(point);
         self.names.insert(volume.to_owned(), new);
-        self.layers.get_mut(&old).expect("named layers exist").named = false;
+        self.layer_mut(old).named = false;
         true
     }
 
@@ -223,7 +225,7 @@ impl Model {
         }
         for name in doomed {
             let id = self.names.remove(&name).expect("the name exists");
-            self.layers.get_mut(&id).expect("named layers exist").named = false;
+            self.layer_mut(id).named = false;
         }
         true
     }
@@ -234,7 +236,7 @@ impl Model {
 
     /// Free and absorb until nothing can be.
     fn reclaim(&mut self) {
-        let unnamed = |(id, layer): (&u32, &Layer)| (!layer.named).then_some(*id);
+        let unnamed = |(id, layer): (&u32, &Rc<Layer>)| (!layer.named).then_some(*id);
         while let Some((id, dependents)) = self
             .layers
             .iter()
@@ -244,7 +246,7 @@ impl Model {
         {
             let gone = self.layers.remove(&id).expect("just found");
             let Some(dependent) = dependents.first().copied() else { continue };
-            let into = self.layers.get_mut(&dependent).expect("dependents exist");
+            let into = self.layer_mut(dependent);
             into.parent = gone.parent;
             let taken = into.map.iter().flatten().filter(|allocation| allocation.owner == id).count();
             into.owned += u64::try_from(taken).expect("few");
@@ -254,10 +256,17 @@ impl Model {
 
     /// Everybody who reaches a block of `from` does so through `to` (the reach lemma).
     fn rename_owner(&mut self, from: u32, to: u32) {
-        let allocations = self.layers.values_mut().flat_map(|layer| layer.map.iter_mut().flatten());
-        allocations
-            .filter(|allocation| allocation.owner == from)
-            .for_each(|allocation| allocation.owner = to);
+        for layer in self.layers.values_mut() {
+            let has = |allocation: &&Allocation| allocation.owner == from;
+            if layer.map.iter().flatten().any(|allocation| has(&allocation)) {
+                let allocations = Rc::make_mut(layer).map.iter_mut().flatten();
+                allocations.filter(|allocation| allocation.owner == from).for_each(|a| a.owner = to);
+            }
+        }
+    }
+
+    fn layer_mut(&mut self, id: u32) -> &mut Layer {
+        Rc::make_mut(self.layers.get_mut(&id).expect("layers that are named or depended on exist"))
     }
 
     /// Layers without a name that several others depend on.
@@ -273,7 +282,7 @@ impl Model {
     pub(crate) fn figures(&self, name: &str) -> (u64, u64) {
         let id = self.names[name];
         let mut without = Model { layers: self.layers.clone(), ..Model::default() };
-        without.layers.get_mut(&id).expect("named layers exist").named = false;
+        without.layer_mut(id).named = false;
         without.reclaim();
         (self.layers[&id].owned, self.mapped() - without.mapped())
     }
