@@ -8,10 +8,12 @@ use crate::error::{DeviceError, IoError};
 use crate::immediate::{ImmediateChannel, Perform};
 use crate::legality::{self, Geometry, bytes, memory};
 use crate::operation::Operation;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use parking_lot::RwLock;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const CHUNK_BYTES: usize = 64 << 10;
 const ALIGNMENT_BYTES: usize = 512;
@@ -23,11 +25,13 @@ pub struct RamDevice {
 
 type Chunk = RwLock<Option<Box<[u8]>>>;
 
+/// Every operation reads the lock of the contents, only a resize writes it: it is sharded, so that channels do not
+/// meet there. The size beside it is a first look that needs no lock.
 struct RamMedium {
-    contents: RwLock<Contents>,
+    contents: ShardedLock<Contents>,
+    size: AtomicU64,
 }
 
-/// Everyone reads this lock, except a resize.
 struct Contents {
     /// Bytes.
     size: u64,
@@ -48,7 +52,7 @@ impl RamDevice {
         assert!(size.is_multiple_of(bytes(ALIGNMENT_BYTES)), "a RAM device has whole sectors");
         let mut contents = Contents { size: 0, chunks: Vec::new() };
         contents.resize(size);
-        Self { medium: Arc::new(RamMedium { contents: RwLock::new(contents) }) }
+        Self { medium: Arc::new(RamMedium { contents: ShardedLock::new(contents), size: AtomicU64::new(size) }) }
     }
 }
 
@@ -60,7 +64,7 @@ impl fmt::Debug for RamDevice {
 
 impl Device for RamDevice {
     fn size(&self) -> u64 {
-        self.medium.contents.read().size
+        self.medium.size.load(Ordering::Acquire)
     }
 
     fn alignment(&self) -> usize {
@@ -86,20 +90,19 @@ impl Device for RamDevice {
 
 impl Perform for RamMedium {
     fn geometry(&self) -> Geometry {
-        let size = self.contents.read().size;
-        Geometry { size, alignment: ALIGNMENT_BYTES, read_only: false, can_discard: true }
+        geometry(self.size.load(Ordering::Acquire))
     }
 
     fn perform(&self, operation: &mut Operation) -> Result<(), IoError> {
         if let Operation::Resize { length } = operation {
-            self.contents.write().resize(*length);
+            let mut contents = self.contents.write().expect(WHOLE);
+            contents.resize(*length);
+            self.size.store(*length, Ordering::Release);
             return Ok(());
         }
-        let contents = self.contents.read();
+        let contents = self.read();
         // A resize may have come between the first look and this lock.
-        let geometry =
-            Geometry { size: contents.size, alignment: ALIGNMENT_BYTES, read_only: false, can_discard: true };
-        legality::check(operation, &geometry)?;
+        legality::check(operation, &geometry(contents.size))?;
         match operation {
             Operation::Read { offset, buffer } => contents.read(*offset, buffer),
             Operation::Write { offset, buffer, .. } => contents.write(*offset, buffer),
@@ -110,6 +113,19 @@ impl Perform for RamMedium {
         }
         Ok(())
     }
+}
+
+/// A panic while the contents were resized poisons the lock; then no answer is right.
+const WHOLE: &str = "no thread panics while it resizes the device";
+
+impl RamMedium {
+    fn read(&self) -> ShardedLockReadGuard<'_, Contents> {
+        self.contents.read().expect(WHOLE)
+    }
+}
+
+fn geometry(size: u64) -> Geometry {
+    Geometry { size, alignment: ALIGNMENT_BYTES, read_only: false, can_discard: true }
 }
 
 impl Contents {

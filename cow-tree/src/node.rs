@@ -135,6 +135,14 @@ impl<L: Leaf> Node<L> {
         Self { tag: pointer.tag, body, home }
     }
 
+    /// The same stored node once more, so that two threads do not count references in one place; `None` while its page
+    /// has not been made.
+    #[must_use]
+    pub fn duplicate(&self) -> Option<Self> {
+        let pointer = *self.home.pointer.get()?;
+        Some(Self::at_home(self.body.clone(), pointer))
+    }
+
     /// Who allocated, or will allocate, the node's block.
     #[must_use]
     pub fn tag(&self) -> Tag {

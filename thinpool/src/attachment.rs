@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::ids::LayerId;
 use crate::live::Live;
+use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,10 +15,12 @@ pub enum Access {
     ReadWrite,
 }
 
-/// An open volume. Clones share it; the last one dropped closes it.
+/// An open volume. Clones share it; the last one dropped closes it. Every request carries a clone, so a thread that
+/// sends requests makes them from an attachment [`Attachment::for_thread`] gave it: then it counts clones alone.
 #[derive(Clone)]
 pub struct Attachment {
-    inner: Arc<Open>,
+    /// Padded, because whole cache lines are what threads share.
+    inner: Arc<CachePadded<Arc<Open>>>,
 }
 
 pub(crate) struct Open {
@@ -30,7 +33,7 @@ pub(crate) struct Open {
 
 impl Attachment {
     pub(crate) fn new(core: Arc<Core>, live: Arc<Live>, access: Access, pinned: Option<LayerId>) -> Self {
-        Self { inner: Arc::new(Open { core, live, access, pinned }) }
+        Self { inner: Arc::new(CachePadded::new(Arc::new(Open { core, live, access, pinned }))) }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
@@ -39,6 +42,12 @@ impl Attachment {
 
     pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.inner.core, core)
+    }
+
+    /// The same attachment for another thread, whose clones touch nothing this one's touch.
+    #[must_use]
+    pub fn for_thread(&self) -> Self {
+        Self { inner: Arc::new(CachePadded::new(Arc::clone(&self.inner))) }
     }
 
     /// Bytes the guest sees; changes when the volume is resized.

@@ -131,7 +131,7 @@ impl LayerBody {
 
     fn let_go_node(&self, pointer: &Pointer, freed: &mut Freed) {
         let key = if mutants::active(Mutant::NodesByUpperBound) {
-            pointer.low.saturating_add(2)
+            pointer.low.saturating_add(64)
         } else {
             pointer.low
         };

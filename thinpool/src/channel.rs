@@ -20,6 +20,7 @@ use crate::node_cache::CachedNodes;
 use crate::request::{Action, Payload, Reply, Request, RequestError};
 use crate::wake::{Bell, sleep_on};
 use blockstore::{Buffer, Completion, IoChannel, Submission};
+use crossbeam_utils::CachePadded;
 use slot::{Flow, Slot, Work};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -31,11 +32,13 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct ChannelShared {
     pub(crate) bell: Bell,
-    pub(crate) epochs: EpochCounts,
+    /// Every request changes them: no other channel's may lie beside them.
+    pub(crate) epochs: CachePadded<EpochCounts>,
     lane: usize,
 }
 
-/// One thread's channel to the pool.
+/// One thread's channel to the pool; aligned so that no other thread's lies on the same cache lines.
+#[repr(align(128))]
 pub struct Channel {
     core: Arc<Core>,
     shared: Arc<ChannelShared>,
@@ -66,7 +69,7 @@ impl Channel {
         let lane = free_lane(&channels, core.tail.lanes()).ok_or_else(|| {
             Error::Invalid(format!("{} channels are open already; that is the most", channels.len()))
         })?;
-        let shared = Arc::new(ChannelShared { bell, epochs: EpochCounts::default(), lane });
+        let shared = Arc::new(ChannelShared { bell, epochs: CachePadded::new(EpochCounts::default()), lane });
         channels.push(shared.clone());
         drop(channels);
         let requests = core.limits.requests_max;

@@ -1,5 +1,10 @@
 //! Identities of the pool's own objects: layers, catalog entries, records, commits.
 
+/// Names and layers of a pool are numbered below this: their keys in the catalog tree have room for no more.
+pub(crate) const ID_END: u64 = 1 << 47;
+/// No pool lives long enough to count this far. What says so is damaged, and is refused before anybody counts on.
+pub(crate) const COUNT_END: u64 = 1 << 60;
+
 /// A layer: the unit of ownership. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LayerId(pub(crate) u64);

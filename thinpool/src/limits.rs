@@ -19,6 +19,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Keys and links of one node; smaller in tests, to see splits and merges.
     pub tree: cow_tree::Limits,
+    /// Tree nodes one step of a sweep looks at: bounds the time a volume's lock is held.
+    pub sweep_nodes: usize,
     /// Whether freed blocks are given back to the device.
     pub discard: bool,
     /// The engine is only ever polled: no descriptors are made.
@@ -35,6 +37,7 @@ impl Default for Limits {
             commit_interval: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             tree: cow_tree::Limits::default(),
+            sweep_nodes: 16,
             discard: true,
             polled: false,
         }

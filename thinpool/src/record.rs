@@ -4,6 +4,8 @@
 //! pool as it was. A record therefore names everything it changes by identity, never by position, and what a
 //! mapping replaced is found again by looking it up at replay.
 
+use crate::ids::ID_END;
+use crate::keeper::command::legal_size;
 use bincode::{Decode, Encode};
 use cow_tree::units::BlockAddress;
 
@@ -139,21 +141,84 @@ impl Record {
     /// # Errors
     /// What cannot be.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let Record::Update { changes, .. } = self else { return Ok(()) };
-        for change in changes {
-            let (start, length) = match *change {
-                Change::Map { start, length, address } => {
-                    if !BlockAddress(address).can_hold(u64::from(length)) {
-                        return Err("it maps blocks that no device has");
-                    }
-                    (start, u64::from(length))
-                }
-                Change::Unmap { start, length } => (start, length),
-            };
-            if length == 0 || start.checked_add(length).is_none_or(|end| end > LOGICAL_END) {
-                return Err("it changes blocks that no volume has");
+        match self {
+            Record::Update { changes, .. } => changes.iter().try_for_each(Change::check),
+            Record::Create { entry, layer, line } => {
+                entry.check()?;
+                check_layer(*layer, *line)
             }
+            Record::Clone { clones, .. } => clones.iter().try_for_each(|new| {
+                new.entry.check()?;
+                check_layer(new.layer, new.line)
+            }),
+            Record::Snapshot { items } => items.iter().try_for_each(|item| {
+                item.entry.check()?;
+                check_layer(item.layer, 0)
+            }),
+            Record::Rollback { layer, line, .. } => check_layer(*layer, *line),
+            Record::Resize { size, .. } => check_size(*size),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Change {
+    fn check(&self) -> Result<(), &'static str> {
+        let (start, length) = match *self {
+            Change::Map { start, length, address } => {
+                if !BlockAddress(address).can_hold(u64::from(length)) {
+                    return Err("it maps blocks that no device has");
+                }
+                (start, u64::from(length))
+            }
+            Change::Unmap { start, length } => (start, length),
+        };
+        if length == 0 || start.checked_add(length).is_none_or(|end| end > LOGICAL_END) {
+            return Err("it changes blocks that no volume has");
         }
         Ok(())
+    }
+}
+
+impl NewEntry {
+    fn check(&self) -> Result<(), &'static str> {
+        check_size(self.size)?;
+        if self.id < ID_END { Ok(()) } else { Err("it numbers a name as no pool does") }
+    }
+}
+
+/// Whether a volume may have the size.
+///
+/// # Errors
+/// When no volume has it.
+pub(crate) fn check_size(size: u64) -> Result<(), &'static str> {
+    legal_size(size).map(drop).map_err(|_| "it names a size that no volume has")
+}
+
+/// Whether a layer may have the number, and its line may be followed by another.
+///
+/// # Errors
+/// When a number is out of bounds.
+pub(crate) fn check_layer(layer: u64, line: u32) -> Result<(), &'static str> {
+    if layer < ID_END && line < u32::MAX { Ok(()) } else { Err("it numbers a layer as no pool does") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NewEntry, Record};
+
+    fn create(id: u64, size: u64, layer: u64, line: u32) -> Result<(), &'static str> {
+        let entry = NewEntry { id, name: "a".to_owned(), size, created_unix: 0 };
+        Record::Create { entry, layer, line }.check()
+    }
+
+    #[test]
+    fn numbers_and_sizes_that_no_pool_has_are_refused() {
+        assert_eq!(create(1, 4096, 1, 1), Ok(()));
+        create(1 << 47, 4096, 1, 1).expect_err("the catalog has no key for the name");
+        create(1, 4096, 1 << 47, 1).expect_err("nor for the layer");
+        create(1, 4096, 1, u32::MAX).expect_err("no line follows it");
+        create(1, 4097, 1, 1).expect_err("a volume has whole blocks");
+        Record::Resize { entry: 1, size: 0 }.check().expect_err("a volume has a block");
     }
 }

@@ -14,7 +14,7 @@ use crate::core::{Commits, Core, Needs};
 use crate::error::Error;
 use crate::geometry::{Geometry, GroupIndex, LABEL_BLOCK, superblock_homes, superblock_places};
 use crate::groups::{GroupEntry, GroupSettings, Groups};
-use crate::ids::Sequence;
+use crate::ids::{COUNT_END, Sequence};
 use crate::journal::{self, Ring, Scanned};
 use crate::keeper::checkpoint::{checkpoint, write_superblock};
 use crate::keeper::io::KeeperIo;
@@ -194,6 +194,9 @@ fn records(found: &Found, tail: &Tail, opening: &Opening) -> Result<Records, Err
     for batch in &found.scanned.batches {
         for frame in journal::frames(&batch.payload) {
             let (sequence, bytes) = frame?;
+            if sequence >= COUNT_END {
+                return Err(Error::Damage(format!("the journal holds a record numbered {sequence}")));
+            }
             records.add(sequence, bytes.to_vec(), true);
         }
     }

@@ -12,9 +12,10 @@ use crate::command::EntryKind;
 use crate::ids::{EntryId, LayerId, Sequence};
 use crate::name::Name;
 use crate::ownership::{IncomingMark, Interval, Ownership};
+use crate::record;
 use bincode::{Decode, Encode};
 use cow_tree::units::{BlockAddress, Tag};
-use cow_tree::{Limits, Pointer, Tree};
+use cow_tree::{LEVEL_MAX, Limits, Pointer, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of one piece of a value; a little below the tree's limit.
@@ -223,6 +224,7 @@ fn load_entry(catalog: &mut Catalog, id: EntryId, bytes: &[u8]) -> Result<(), Co
     let stored = codec::decode_entry(bytes)?;
     let name = stored.name.parse::<Name>();
     let name = name.map_err(|error| CodecError::new("a catalog entry's name", error.to_string()))?;
+    record::check_size(stored.size).map_err(|why| CodecError::new("a catalog entry", why.to_owned()))?;
     let entry = CatalogEntry {
         name,
         kind: match stored.kind {
@@ -255,14 +257,19 @@ fn load_layer(catalog: &mut Catalog, id: LayerId, bytes: &[u8], limits: Limits) 
     let pointers = usize::from(*count) * POINTER_BYTES;
     let roots = rest.get(..pointers).ok_or_else(short)?;
     let stored = codec::decode_layer(&rest[pointers..])?;
-    if stored.incoming.len() + 1 != usize::from(*count) {
-        return Err(CodecError::new(
-            "a layer",
-            "its roots and its incoming layers differ in number".to_owned(),
-        ));
+    let wrong = |why: &str| CodecError::new("a layer", why.to_owned());
+    if stored.incoming.len() + 1 != usize::from(*count) || stored.incoming.len() > INCOMING_MAX {
+        return Err(wrong("its roots and its incoming layers differ in number, or are too many"));
     }
-    let mut trees =
-        roots.chunks_exact(POINTER_BYTES).map(|bytes| Tree::stored_with(pointer_from(bytes), limits));
+    record::check_layer(id.0, stored.tag.0).map_err(wrong)?;
+    if stored.tag.1 == u32::MAX {
+        return Err(wrong("its tag is the last of its line"));
+    }
+    let roots: Vec<_> = roots.chunks_exact(POINTER_BYTES).map(pointer_from).collect();
+    if roots.iter().flatten().any(|root| !root.address.can_hold(1) || root.level > LEVEL_MAX) {
+        return Err(wrong("it has a root that cannot be"));
+    }
+    let mut trees = roots.into_iter().map(|root| Tree::stored_with(root, limits));
     let tree = trees.next().ok_or_else(short)?;
     let mut body = LayerBody::new(id, Tag { line: stored.tag.0, sequence: stored.tag.1 }, tree);
     body.dirty = false;

@@ -2,6 +2,7 @@
 
 use super::Channel;
 use super::slot::{Flow, Slot, Work};
+use crate::live::Live;
 use crate::ownership::Standing;
 use crate::request::{ExtentKind, ExtentStatus, Payload};
 use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
@@ -41,19 +42,24 @@ impl Channel {
             return Flow::Done(Err(failure));
         }
         self.enter_epoch(slot);
-        let live = slot.attachment.live().clone();
         let Work::Extents(work) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        match self.look_up_kinds(slot.attachment.live(), work) {
+            Err(Missing(pointer)) => self.fetch_node(index, slot, pointer),
+            Ok(()) => {
+                work.found.truncate(work.limit);
+                Flow::Done(Ok(Payload::Extents(std::mem::take(&mut work.found))))
+            }
+        }
+    }
+
+    fn look_up_kinds(&self, live: &Live, work: &mut Extents) -> Result<(), Missing> {
         let body = live.read();
         let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
         while !work.is_complete() {
             let at = work.offset + work.done;
-            let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes)) {
-                Err(Missing(pointer)) => {
-                    drop(body);
-                    return self.fetch_node(index, slot, pointer);
-                }
-                Ok(Found::Hole { end, .. }) => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
-                Ok(Found::Mapped(mapping)) => {
+            let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes))? {
+                Found::Hole { end, .. } => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
+                Found::Mapped(mapping) => {
                     let own = body.ownership.standing(mapping.tag) != Standing::Foreign;
                     let end = (mapping.start.0 + u64::from(mapping.length)) * block_bytes;
                     (end, if own { ExtentKind::Own } else { ExtentKind::Shared })
@@ -62,7 +68,6 @@ impl Channel {
             let end = end.min(work.offset + work.length);
             work.add(end - at, kind);
         }
-        work.found.truncate(work.limit);
-        Flow::Done(Ok(Payload::Extents(std::mem::take(&mut work.found))))
+        Ok(())
     }
 }

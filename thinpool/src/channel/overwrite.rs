@@ -47,15 +47,14 @@ impl Channel {
             return Flow::Done(Err(RequestError::ShuttingDown));
         }
         self.enter_epoch(slot);
-        let live = slot.attachment.live().clone();
         let mut pieces = std::mem::take(&mut self.pieces);
-        let owned = self.look_up_owned(&live, offset, buffer.len(), &mut pieces);
+        let owned = self.look_up_owned(slot.attachment.live(), offset, buffer.len(), &mut pieces);
         let flow = match owned {
             Err(Missing(pointer)) => {
                 work_of(slot).buffer = Some(buffer);
                 self.fetch_node(index, slot, pointer)
             }
-            Ok(true) if self.may_go_fast(&live, durability) => {
+            Ok(true) if self.may_go_fast(slot.attachment.live(), durability) => {
                 self.write_pieces(index, slot, &pieces, buffer, durability)
             }
             Ok(_) => {

@@ -64,9 +64,8 @@ impl Channel {
         }
         let offset = read.offset;
         self.enter_epoch(slot);
-        let live = slot.attachment.live().clone();
         let mut pieces = std::mem::take(&mut self.pieces);
-        let looked_up = self.look_up(&live, offset, buffer.len(), &mut pieces);
+        let looked_up = self.look_up(slot.attachment.live(), offset, buffer.len(), &mut pieces);
         let flow = match looked_up {
             Ok(()) if pieces.iter().any(|piece| self.is_doubtful(piece)) => Flow::Done(Err(RequestError::Io)),
             Ok(()) => self.read_pieces(index, slot, &pieces, buffer),

@@ -512,7 +512,8 @@ impl Catalog {
     fn take_layer(&mut self) -> (LayerId, u32) {
         let taken = (LayerId(self.next_layer), self.next_line);
         self.next_layer += 1;
-        self.next_line += 1;
+        // R2: a line that came around would be mistaken for an older one.
+        self.next_line = self.next_line.checked_add(1).expect("a pool has fewer than 2^32 lines");
         taken
     }
 

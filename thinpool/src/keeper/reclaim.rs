@@ -17,8 +17,6 @@ use std::sync::atomic::Ordering;
 
 /// Nodes that thinning one leaf may make.
 const THIN_CREDITS: i64 = 64;
-/// Tree nodes looked at in one step: bounds the time a volume's lock is held.
-const NODES_A_STEP: usize = 16;
 /// Data runs one record frees.
 const RUNS_A_STEP: usize = 512;
 
@@ -166,7 +164,7 @@ async fn sweep(desk: &Desk, sweep: Sweep) -> Result<(), Error> {
 }
 
 fn sweep_once(core: &Core, sweep: Sweep, nodes: &impl Nodes<ExtentLeaf>) -> Result<(), Stop<Error>> {
-    let reach = Reach { nodes_max: NODES_A_STEP, runs_max: RUNS_A_STEP, upto: None };
+    let reach = Reach { nodes_max: core.limits.sweep_nodes, runs_max: RUNS_A_STEP, upto: None };
     let _gate = core.gate.read().expect("no thread panics inside the gate");
     let mut catalog = core.catalog.lock();
     let mut staged = None;

@@ -4,6 +4,7 @@ use super::features::Bits;
 use super::fields::{Field, Row, fills, text_field};
 use super::{Features, HOST_BYTES_MAX, Opener, State, Superblock};
 use crate::geometry::{GeometryError, superblock_homes};
+use crate::ids::{COUNT_END, ID_END};
 use crate::journal::{BatchNumber, Position};
 use crate::label::FORMAT_VERSION;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, Generation, PoolId, Tag, index_of};
@@ -218,11 +219,27 @@ impl Superblock {
             journal_blocks: JOURNAL_BLOCKS.u64(page),
             group_blocks: GROUP_BLOCKS.u32(page),
         };
+        superblock.check_counters()?;
         let geometry = superblock.geometry().map_err(CopyDamage::Geometry)?;
         if u64::from(superblock.journal.block) >= geometry.journal_blocks() {
             return Err(CopyDamage::Field("journal position").into());
         }
         Ok(superblock)
+    }
+}
+
+impl Superblock {
+    fn check_counters(&self) -> Result<(), CopyDamage> {
+        let counters = [
+            ("generation", self.generation.0, COUNT_END),
+            ("journal position", self.journal.number.0, COUNT_END),
+            ("last sequence", self.last_sequence, COUNT_END),
+            ("next layer", self.next_layer, ID_END),
+        ];
+        match counters.into_iter().find(|(_, value, end)| value >= end) {
+            Some((name, ..)) => Err(CopyDamage::Field(name)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -82,6 +82,19 @@ fn a_superblock_is_these_bytes() {
 const GOLDEN_CHECKSUM: [u8; 4] = [219, 203, 213, 216];
 
 #[test]
+fn a_counter_at_its_end_is_damage() {
+    for (at, name) in [(184, "journal position"), (200, "last sequence"), (208, "next layer")] {
+        let mut disk = disk(&[6]);
+        for page in disk.iter_mut().filter(|page| page[0] != 0) {
+            page[at..at + 8].fill(0xff);
+            reseal(page);
+        }
+        let Err(SuperblockError::NoneWhole(damaged)) = read(&disk) else { panic!("{name} is at its end") };
+        assert_eq!(damaged[0].1, CopyDamage::Field(name));
+    }
+}
+
+#[test]
 fn the_newest_whole_generation_counts() {
     let choice = read(&disk(&[6, 7])).expect("two whole generations");
     assert_eq!(choice, Choice { superblock: superblock(7), damaged: vec![] });

@@ -182,15 +182,18 @@ pub(crate) struct Leaning {
 
 impl Leaning {
     pub(crate) fn drawn(chance: &mut Chance) -> Self {
-        let style =
-            *chance.pick(&[Style::Mixed, Style::Mixed, Style::Hot, Style::Reclaim]).expect("there are four");
         let flushes = *chance.pick(&[0, 5, 15]).expect("there are three");
+        let commands = *chance.pick(&[10, 25, 40]).expect("there are three");
+        Self { style: Style::Mixed, flushes, commands }
+    }
+
+    pub(crate) fn styled(self, style: Style) -> Self {
         let commands = match style {
-            Style::Mixed => *chance.pick(&[10, 25, 40]).expect("there are three"),
+            Style::Mixed => self.commands,
             Style::Hot => 12,
             Style::Reclaim => 35,
         };
-        Self { style, flushes, commands }
+        Self { style, commands, ..self }
     }
 
     /// Blocks of the largest volume.

@@ -6,8 +6,8 @@
 //! pending changes when they are few, many of them when they are not, torn in three ways, in other orders. Every such
 //! opening must succeed, check clean, show for every sector a value it may show, and work. Some are crashed again.
 //!
-//! `OFFSHOOT_STATES` sets how many distinct states are wanted, `OFFSHOOT_SEED` where random workloads begin, and
-//! `OFFSHOOT_CRASH`, as a failure prints it, runs one workload alone.
+//! `OFFSHOOT_STATES` sets how many distinct states are wanted, `OFFSHOOT_SECONDS` how long the search may take,
+//! `OFFSHOOT_SEED` where random workloads begin, and `OFFSHOOT_CRASH`, as a failure prints it, runs one workload alone.
 
 mod action;
 mod cases;
@@ -27,7 +27,7 @@ mod world;
 
 use explorer::Ledger;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use workload::{Workload, pairs};
 use world::Start;
 
@@ -54,20 +54,22 @@ fn every_crash_leaves_what_was_promised() {
     if let Some(failure) = failure {
         panic!("{failure}");
     }
-    if wanted >= STATES {
+    if ledger.distinct() >= STATES {
         for (phase, moments) in ledger.phases() {
             assert!(moments >= PHASE_MOMENTS_MIN, "only {moments} crash points inside {phase:?}");
         }
     }
 }
 
-/// All pairs, then random workloads until there are enough states. The first failure ends it.
+/// All pairs, then random workloads until there are enough states or the time is over. The first failure ends it.
 fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Option<String> {
-    let (pair, random) = (AtomicUsize::new(0), AtomicU64::new(seed));
+    let (pair, random) = (AtomicU64::new(0), AtomicU64::new(seed));
     let failed = AtomicBool::new(false);
     let failure = parking_lot::Mutex::new(None);
+    let clock = Clock::start();
+    let seconds = number("OFFSHOOT_SECONDS").unwrap_or(u64::MAX);
     let work = || {
-        while !failed.load(Ordering::Relaxed) {
+        while !failed.load(Ordering::Relaxed) && clock.seconds() < seconds {
             let next = pair.fetch_add(1, Ordering::Relaxed);
             let workload = if next < pairs() {
                 Workload::Pair(next)
@@ -77,7 +79,6 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
                 return;
             };
             if let Err(why) = workload.run(start, ledger) {
-                eprintln!("{why}");
                 failed.store(true, Ordering::Relaxed);
                 failure.lock().get_or_insert(why);
             }
@@ -88,7 +89,26 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
             scope.spawn(work);
         }
     });
+    println!("random workloads {seed} to {}, {} s", random.into_inner(), clock.seconds());
     failure.into_inner()
+}
+
+/// Time on the wall, for bounds of whole runs only.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "a run is bounded by time on the wall")]
+    fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+
+    fn seconds(&self) -> u64 {
+        self.elapsed().as_secs()
+    }
 }
 
 fn report(ledger: &Ledger) {

@@ -44,6 +44,7 @@ pub(crate) fn limits() -> Limits {
         commit_interval: Duration::from_secs(5),
         drain_timeout: Duration::from_secs(3600),
         tree: cow_tree::Limits::small(4),
+        sweep_nodes: 2,
         discard: true,
         polled: true,
     }

@@ -1,6 +1,6 @@
 //! Workloads: sequences of actions, each explored to its end.
 
-use crate::action::{Action, Leaning, alphabet, random};
+use crate::action::{Action, Leaning, Style, alphabet, random};
 use crate::chance::Chance;
 use crate::explorer::{Explorer, Ledger, words};
 use crate::world::{Start, Trouble, World};
@@ -12,44 +12,57 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workload {
     /// A sequence of one or two actions of the alphabet.
-    Pair(usize),
+    Pair(u64),
     /// A random one.
     Random(u64),
     /// A random one on a device on which something fails once.
     Faulty(u64),
-    /// A long random one that is looked at while it runs and rarely crashed.
-    Light(u64),
+    /// Many small requests at once, crashed at every step.
+    Hot(u64),
+    /// The same, longer, looked at while it runs and rarely crashed.
+    Races(u64),
+    /// Large scattered trees that are freed and absorbed; looked at while it runs and rarely crashed.
+    Sweeps(u64),
 }
+
+const KINDS: [(&str, fn(u64) -> Workload); 6] = [
+    ("pair", Workload::Pair),
+    ("random", Workload::Random),
+    ("faulty", Workload::Faulty),
+    ("hot", Workload::Hot),
+    ("races", Workload::Races),
+    ("sweeps", Workload::Sweeps),
+];
 
 impl Workload {
     /// `pair:7` or `random:1234`, as a failure prints it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, number) = text.split_once(':')?;
-        match kind {
-            "pair" => number.parse().ok().map(Self::Pair),
-            "random" => number.parse().ok().map(Self::Random),
-            "light" => number.parse().ok().map(Self::Light),
-            "faulty" => number.parse().ok().map(Self::Faulty),
-            _ => None,
-        }
+        let (_, workload) = KINDS.into_iter().find(|(name, _)| *name == kind)?;
+        number.parse().ok().map(workload)
     }
 
-    /// One in four has a fault, one in eight is light.
+    /// Some of each kind.
     pub(crate) fn of_seed(seed: u64) -> Self {
         match seed % 8 {
             0 | 4 => Self::Faulty(seed),
-            6 => Self::Light(seed),
+            2 => Self::Hot(seed),
+            5 => Self::Races(seed),
+            6 => Self::Sweeps(seed),
             _ => Self::Random(seed),
         }
     }
 
     fn name(self) -> String {
-        match self {
-            Self::Pair(number) => format!("pair:{number}"),
-            Self::Random(seed) => format!("random:{seed}"),
-            Self::Faulty(seed) => format!("faulty:{seed}"),
-            Self::Light(seed) => format!("light:{seed}"),
-        }
+        let (kind, number) = match self {
+            Self::Pair(number) => ("pair", number),
+            Self::Random(seed) => ("random", seed),
+            Self::Faulty(seed) => ("faulty", seed),
+            Self::Hot(seed) => ("hot", seed),
+            Self::Races(seed) => ("races", seed),
+            Self::Sweeps(seed) => ("sweeps", seed),
+        };
+        format!("{kind}:{number}")
     }
 
     /// Runs and explores it. The error tells what went wrong, after which actions, and how to see it again.
@@ -58,8 +71,12 @@ impl Workload {
         let run = catch_unwind(AssertUnwindSafe(|| match self {
             Self::Pair(number) => pair(number, start, ledger, &mut trace),
             Self::Random(seed) => Random::new(seed).run(start, ledger, &mut trace),
-            Self::Faulty(seed) => Random::faulty(seed).run(start, ledger, &mut trace),
-            Self::Light(seed) => Random::light(seed).run(start, ledger, &mut trace),
+            Self::Faulty(seed) => Random::new(seed).faulty().run(start, ledger, &mut trace),
+            Self::Hot(seed) => Random::new(seed).styled(Style::Hot).run(start, ledger, &mut trace),
+            Self::Races(seed) => Random::new(seed).styled(Style::Hot).light().run(start, ledger, &mut trace),
+            Self::Sweeps(seed) => {
+                Random::new(seed).styled(Style::Reclaim).light().run(start, ledger, &mut trace)
+            }
         }));
         let run = run.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         run.map_err(|why| {
@@ -70,18 +87,18 @@ impl Workload {
 }
 
 /// How many pairs there are, single actions included.
-pub(crate) fn pairs() -> usize {
+pub(crate) fn pairs() -> u64 {
     let letters = alphabet().len();
-    letters + letters * letters
+    u64::try_from(letters + letters * letters).expect("a small number")
 }
 
-fn pair(number: usize, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
+fn pair(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
     let letters = alphabet();
+    let number = usize::try_from(seed).expect("a small number");
     let actions: Vec<Action> = match number.checked_sub(letters.len()) {
         None => vec![letters[number].clone()],
         Some(two) => vec![letters[two / letters.len()].clone(), letters[two % letters.len()].clone()],
     };
-    let seed = u64::try_from(number).expect("a small number");
     let profile = Profile { latency_polls_max: seed % 2, ..Profile::default() };
     let mut world = begin(start, profile, seed)?;
     let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), seed);
@@ -134,9 +151,14 @@ impl Random {
         Self { profile, leaning, patience, explored_in: EVERY, actions, chance }
     }
 
+    fn styled(mut self, style: Style) -> Self {
+        self.leaning = self.leaning.styled(style);
+        self
+    }
+
     /// The same with a device on which something fails once.
-    fn faulty(seed: u64) -> Self {
-        let mut random = Self::new(seed);
+    fn faulty(self) -> Self {
+        let mut random = self;
         let nth = u64::try_from(random.chance.below(24)).expect("small");
         let fault = match random.chance.below(6) {
             0 => Fault::WriteError { nth },
@@ -148,8 +170,8 @@ impl Random {
         random
     }
 
-    fn light(seed: u64) -> Self {
-        let mut random = Self::new(seed);
+    fn light(self) -> Self {
+        let mut random = self;
         random.profile.order = CompletionOrder::Any;
         random.profile.straggler_delay_polls = 40;
         random.actions = LIGHT_LENGTH;

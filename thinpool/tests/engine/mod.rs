@@ -28,6 +28,7 @@ pub(crate) fn tiny_limits() -> Limits {
         dirty_nodes_max: 48,
         requests_max: 16,
         device_depth: 16,
+        sweep_nodes: 1,
         tree: cow_tree::Limits::new(4, 3),
         ..Limits::default()
     }
