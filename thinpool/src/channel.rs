@@ -10,6 +10,7 @@ mod flush;
 mod overwrite;
 mod plan;
 mod read;
+mod shape;
 mod slot;
 mod update;
 

@@ -102,7 +102,6 @@ fn every_broken_ownership_rule_is_noticed() {
         Mutant::NodesInclusive,
         Mutant::NodesByUpperBound,
         Mutant::UnsealOnRollback,
-        Mutant::ReuseEarly,
         Mutant::AbsorbReceiving,
         Mutant::NoBorrowEdge,
         Mutant::SweepFollowsLive,
