@@ -184,7 +184,9 @@ fn a_pool_is_never_made_over_something() {
     for name in ["p.pool", "precious", "link", "dangling", "directory"] {
         place.run(&["pool", "create", name, "--size", "64M"]).fails(4, "there already");
     }
-    place.run(&["pool", "create", "no/such/directory/p", "--size", "64M"]).fails(3, "no directory no/such/directory");
+    place
+        .run(&["pool", "create", "no/such/directory/p", "--size", "64M"])
+        .fails(3, "no directory no/such/directory");
     place.run(&["pool", "create", "q", "--size", "64M", "--name", "a/b"]).fails(2, "is no name");
     assert_eq!(place.inventory(), before);
 }

@@ -52,7 +52,9 @@ impl RamDevice {
         assert!(size.is_multiple_of(bytes(ALIGNMENT_BYTES)), "a RAM device has whole sectors");
         let mut contents = Contents { size: 0, chunks: Vec::new() };
         contents.resize(size);
-        Self { medium: Arc::new(RamMedium { contents: ShardedLock::new(contents), size: AtomicU64::new(size) }) }
+        Self {
+            medium: Arc::new(RamMedium { contents: ShardedLock::new(contents), size: AtomicU64::new(size) }),
+        }
     }
 }
 

@@ -29,9 +29,9 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let pool_id = pool_file::identify(path)?;
     let directory = RunDirectory::choose()?;
     let device = pool_file::open(path, false)?;
-    say(&format!("control socket and crash tail are in {}", directory.path().display()));
     let demand = Demand { read_only: false, accept_lost_writes: options.accept_lost_writes };
     let local = LocalPool::open(device, pool_id, &directory, demand)?;
+    say(&format!("note: control socket and crash tail are in {}", directory.path().display()));
     let served = serve(&local, pool_id, &directory, options, &mut signals);
     let closed = local.close();
     served?;

@@ -152,10 +152,13 @@ fn fio_finds_every_checksum_it_wrote() {
     place.ok(&["volume", "create", "v", "--size", "64M"]);
     let daemon = place.serve(&[]);
     let uri = format!("--uri={}", uri(&place, "v"));
-    for (pattern, block) in [("randwrite", "--bsrange=512-64k"), ("randrw", "--bs=4k"), ("write", "--bs=256k")] {
+    for (pattern, block) in
+        [("randwrite", "--bsrange=512-64k"), ("randrw", "--bs=4k"), ("write", "--bs=256k")]
+    {
         let pattern = format!("--rw={pattern}");
         let fixed = ["--name=verify", "--ioengine=nbd", "--size=64m", "--iodepth=16", "--verify=crc32c"];
-        let more = ["--do_verify=1", "--verify_fatal=1", "--randseed=7", "--minimal", "--verify_state_save=0"];
+        let more =
+            ["--do_verify=1", "--verify_fatal=1", "--randseed=7", "--minimal", "--verify_state_save=0"];
         run("fio", &[&fixed[..], &more, &[&pattern, block, &uri]].concat());
     }
     end(&place, daemon);
@@ -165,7 +168,7 @@ fn fio_finds_every_checksum_it_wrote() {
 fn a_file_system_changed_on_a_clone_is_clean_and_its_image_is_untouched() {
     let place = with_file_system(Place::new());
     let daemon = place.serve(&[]);
-    let mounted = Mounted::new(&place.path("mounted"), &uri(&place, "desk"));
+    let mounted = Mounted::new(&place, "desk");
     let changes = place.path("changes");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
     let script: String = (0..40).map(|n| format!("mkdir d{n}\nwrite {source} d{n}/lock\n")).collect();
@@ -183,15 +186,33 @@ fn a_file_system_changed_on_a_clone_is_clean_and_its_image_is_untouched() {
     end(&place, daemon);
 }
 
+/// The file is a disk: it never changes its size. nbdfuse lets nobody map it.
+const FSX_SETTINGS: &str = "blockmode = true
+[opsize]
+max = 131072
+align = 512
+[weights]
+read = 4
+write = 4
+mapread = 0
+mapwrite = 0
+truncate = 0
+fsync = 0.2
+fdatasync = 0.2
+invalidate = 0.5
+";
+
 #[test]
 fn fsx_sees_the_file_it_believes_in() {
     let place = Place::new().with_pool();
     place.ok(&["volume", "create", "v", "--size", "8M"]);
     let daemon = place.serve(&[]);
-    let mounted = Mounted::new(&place.path("mounted"), &uri(&place, "v"));
+    let mounted = Mounted::new(&place, "v");
     let settings = place.path("fsx.toml");
-    fs::write(&settings, "blockmode = true\n[opsize]\nmax = 131072\nalign = 512\n").expect("written");
-    let arguments = ["-N", "10000", "-S", "4711", "-f", path(&settings), path(&mounted.file)];
+    fs::write(&settings, FSX_SETTINGS).expect("written");
+    let artifacts = place.path("");
+    let arguments =
+        ["-N", "10000", "-S", "4711", "-P", path(&artifacts), "-f", path(&settings), path(&mounted.file)];
     run(&fsx(), &arguments);
     mounted.unmount();
     end(&place, daemon);
@@ -217,7 +238,11 @@ fn two_servers_answer_the_same_commands_alike() {
         for (number, command) in (0..5_000).zip(commands::Commands::new(seed)) {
             let (ours, theirs) = (ours.call(&command), theirs.call(&command));
             let (ours, theirs) = (ours.expect("served"), theirs.expect("served"));
-            assert!(ours == theirs, "seed {seed}, command {number}: {}", commands::show(&command, &ours, &theirs));
+            assert!(
+                ours == theirs,
+                "seed {seed}, command {number}: {}",
+                commands::show(&command, &ours, &theirs)
+            );
         }
         ours.close().expect("served");
         theirs.close().expect("served");

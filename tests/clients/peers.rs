@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// For a program to get ready.
@@ -61,7 +61,8 @@ impl Drop for Nbdkit {
     }
 }
 
-/// An export as a file of the machine, through nbdfuse.
+/// An export as a file of the machine: nbdfuse, and nbdkit between it and the daemon, because the kernel hands on
+/// requests for parts of sectors and the daemon has none.
 #[derive(Debug)]
 pub(crate) struct Mounted {
     child: Child,
@@ -69,17 +70,21 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    pub(crate) fn new(directory: &Path, uri: &str) -> Self {
-        std::fs::create_dir(directory).expect("a new directory");
+    pub(crate) fn new(place: &Place, export: &str) -> Self {
+        let directory = place.path("mounted");
+        std::fs::create_dir(&directory).expect("a new directory");
         let (file, mark) = (directory.join("disk"), directory.join("ready"));
         std::fs::write(&file, b"").expect("a file to mount over");
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("a watch");
-        inotify::add_watch(&watch, directory, inotify::WatchFlags::CLOSE_WRITE).expect("watched");
-        let child = Command::new("nbdfuse")
-            .args([OsStr::new("--pidfile"), mark.as_os_str(), file.as_os_str(), OsStr::new(uri)])
+        inotify::add_watch(&watch, &directory, inotify::WatchFlags::CLOSE_WRITE).expect("watched");
+        let socket = format!("socket={}", place.path("nbd.sock").display());
+        let mount = format!("exec nbdfuse --pidfile {} {} $uri", mark.display(), file.display());
+        let child = Command::new("nbdkit")
+            .args(["--unix", "-", "--filter=blocksize", "nbd", &socket, &format!("export={export}")])
+            .args(["minblock=512", "--run", &mount])
             .stdin(Stdio::null())
             .spawn()
-            .expect("nbdfuse starts (see scripts/install-test-tools)");
+            .expect("nbdkit starts (see scripts/install-test-tools)");
         let seen = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&PATIENCE)).expect("waited for");
         assert_eq!(seen, 1, "nbdfuse does not get ready");
         Self { child, file }
@@ -89,7 +94,7 @@ impl Mounted {
     pub(crate) fn unmount(mut self) {
         run("umount", &[&self.file]);
         let status = self.child.wait().expect("it ends");
-        assert!(status.success(), "nbdfuse: {status}");
+        assert!(status.success(), "nbdkit: {status}");
     }
 }
 

@@ -13,8 +13,9 @@ pub(crate) struct Control {
 impl Control {
     /// The socket of the one pool that has its things in this directory.
     pub(crate) fn connect(run_directory: &Path) -> Self {
-        let paths = run_directory.read_dir().expect("readable").map(|entry| entry.expect("an entry").path());
-        let socket = paths.filter(|path| path.extension().is_some_and(|ending| ending == "sock")).next();
+        let mut paths =
+            run_directory.read_dir().expect("readable").map(|entry| entry.expect("an entry").path());
+        let socket = paths.find(|path| path.extension().is_some_and(|ending| ending == "sock"));
         let stream = UnixStream::connect(socket.expect("a control socket")).expect("it listens");
         Self { stream: BufReader::new(stream) }
     }

@@ -86,11 +86,7 @@ impl Guest {
     }
 
     /// A request for sectors none of which is in flight; `None` when chance found no such.
-    fn next(
-        &mut self,
-        book: &Book,
-        waiting: &VecDeque<(u64, Asked)>,
-    ) -> Option<(Command, Asked)> {
+    fn next(&mut self, book: &Book, waiting: &VecDeque<(u64, Asked)>) -> Option<(Command, Asked)> {
         let sectors = self.choose();
         let is_busy = |other: &Range<usize>| other.start < sectors.end && sectors.start < other.end;
         if waiting.iter().any(|(_, other)| is_busy(&other.busy)) {
@@ -105,7 +101,8 @@ impl Guest {
         let command = match kind {
             0 => {
                 // A trim gives back whole blocks; what it covers of others stays as it is.
-                let whole = sectors.start.next_multiple_of(BLOCK_SECTORS)..sectors.end / BLOCK_SECTORS * BLOCK_SECTORS;
+                let whole = sectors.start.next_multiple_of(BLOCK_SECTORS)
+                    ..sectors.end / BLOCK_SECTORS * BLOCK_SECTORS;
                 let sectors = if whole.start < whole.end { whole } else { 0..0 };
                 ledger.zero(self.volume, sectors.clone());
                 changed = sectors;

@@ -10,7 +10,7 @@ const EXTENTS_MAX: u64 = 64;
 
 #[test]
 fn random_small_writes_of_32_mib_are_few_extents_after_a_checkpoint() {
-    let mut engine = Engine::new(128 * MIB);
+    let mut engine = Engine::new(1024 * MIB);
     engine.must(volume("v", 64 * MIB));
     let v = engine.attach("v");
     let count = WRITTEN_BYTES / BLOCK;

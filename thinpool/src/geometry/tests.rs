@@ -31,7 +31,7 @@ fn defaults_scale_with_the_device() {
     let middle = plan(1 << 30);
     assert_eq!((middle.journal_blocks(), middle.groups()), (4096, 17));
     let large = plan(1 << 40);
-    assert_eq!((large.journal_blocks(), large.group_blocks()), (16_384, GROUP_BLOCKS_MAX));
+    assert_eq!((large.journal_blocks(), large.group_blocks()), (8_192, GROUP_BLOCKS_MAX));
 }
 
 #[test]

@@ -121,6 +121,15 @@ impl PoolModel {
         });
     }
 
+    /// The same for a write that was under way together with another one of the same sectors: whichever was later counts.
+    pub(crate) fn acknowledge_raced(&mut self, name: &str, range: Range<usize>, value: Value) {
+        self.each(name, range, |sector| {
+            if sector.current() != value {
+                sector.since.push(value);
+            }
+        });
+    }
+
     /// The write may have happened in part, and power loss may still undo it.
     pub(crate) fn fail_write(&mut self, name: &str, range: Range<usize>) {
         self.each(name, range, |sector| {

@@ -106,6 +106,7 @@ fn ground(mutant: Mutant) -> &'static [fn(u64) -> Workload] {
         Mutant::NoRangeLock | Mutant::SnapshotWithoutDrain | Mutant::ReuseBeforeDrained => {
             &[Workload::Races, Workload::Races, Workload::Sweeps, Workload::Random]
         }
+        Mutant::InPlaceBeforeDurable => &[Workload::Absorb],
         Mutant::BelieveSecondFlush => &[Workload::Faulty],
         _ => &[Workload::Random, Workload::Hot],
     }

@@ -1,9 +1,9 @@
 //! Workloads: sequences of actions, each explored to its end.
 
-use crate::action::{Action, Leaning, Style, alphabet, random};
+use crate::action::{Action, Durable, Leaning, Span, Style, alphabet, random};
 use crate::chance::Chance;
 use crate::explorer::{Explorer, Ledger, words};
-use crate::world::{Start, Trouble, World};
+use crate::world::{Races, Setting, Start, Trouble, World};
 use blockstore::simulated::{CompletionOrder, Fault, Profile};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,16 +21,19 @@ pub(crate) enum Workload {
     Hot(u64),
     /// The same, longer, looked at while it runs and rarely crashed.
     Races(u64),
+    /// A snapshot is removed, and its volume written at once; crashed at every step.
+    Absorb(u64),
     /// Large scattered trees that are freed and absorbed; looked at while it runs and rarely crashed.
     Sweeps(u64),
 }
 
-const KINDS: [(&str, fn(u64) -> Workload); 6] = [
+const KINDS: [(&str, fn(u64) -> Workload); 7] = [
     ("pair", Workload::Pair),
     ("random", Workload::Random),
     ("faulty", Workload::Faulty),
     ("hot", Workload::Hot),
     ("races", Workload::Races),
+    ("absorb", Workload::Absorb),
     ("sweeps", Workload::Sweeps),
 ];
 
@@ -47,6 +50,7 @@ impl Workload {
         match seed % 8 {
             0 | 4 => Self::Faulty(seed),
             2 => Self::Hot(seed),
+            3 => Self::Absorb(seed),
             5 => Self::Races(seed),
             6 => Self::Sweeps(seed),
             _ => Self::Random(seed),
@@ -60,6 +64,7 @@ impl Workload {
             Self::Faulty(seed) => ("faulty", seed),
             Self::Hot(seed) => ("hot", seed),
             Self::Races(seed) => ("races", seed),
+            Self::Absorb(seed) => ("absorb", seed),
             Self::Sweeps(seed) => ("sweeps", seed),
         };
         format!("{kind}:{number}")
@@ -73,6 +78,7 @@ impl Workload {
             Self::Random(seed) => Random::new(seed).run(start, ledger, &mut trace),
             Self::Faulty(seed) => Random::new(seed).faulty().run(start, ledger, &mut trace),
             Self::Hot(seed) => Random::new(seed).styled(Style::Hot).run(start, ledger, &mut trace),
+            Self::Absorb(seed) => absorb(seed, start, ledger, &mut trace),
             Self::Races(seed) => Random::new(seed).styled(Style::Hot).light().run(start, ledger, &mut trace),
             Self::Sweeps(seed) => {
                 Random::new(seed).styled(Style::Reclaim).light().run(start, ledger, &mut trace)
@@ -112,6 +118,39 @@ fn pair(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>)
     world.inspect().map_err(wrong)
 }
 
+const ABSORBS: usize = 3;
+
+fn absorb(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
+    let mut chance = Chance::new(seed);
+    let mut world = begin(start, Profile::drawn(chance.next()), chance.next())?;
+    let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), chance.next());
+    for turn in 0..ABSORBS {
+        let write = |span| Action::Write { volume: "b".to_owned(), span, durable: Durable::Later };
+        let blocks = Span::blocks(chance.below(3), 1 + chance.below(4));
+        let point = format!("x{turn}");
+        let actions = [
+            write(blocks),
+            Action::Snapshot { volume: "b".to_owned(), point: point.clone() },
+            Action::Drain,
+            Action::Remove { name: format!("b@{point}") },
+            write(Span { first: blocks.first, count: 8 }),
+            write(Span { first: blocks.first + 8 + chance.below(8), count: 1 + chance.below(3) }),
+            Action::Trim { volume: "b".to_owned(), span: Span::blocks(4, 2), durable: Durable::Later },
+        ];
+        for action in actions {
+            trace.push(action.clone());
+            let rounds = chance.below(4);
+            let performed =
+                world.perform(&action).and_then(|()| (0..rounds).try_for_each(|_| world.round().map(drop)));
+            performed.map_err(wrong)?;
+            explorer.explore(&world.recorder.take(), EVERY)?;
+        }
+        world.drain().map_err(wrong)?;
+        explorer.explore(&world.recorder.take(), EVERY)?;
+    }
+    world.inspect().map_err(wrong)
+}
+
 fn begin(start: &Start, profile: Profile, seed: u64) -> Result<World, String> {
     World::begin(start, profile, seed).map_err(wrong)
 }
@@ -126,13 +165,15 @@ fn wrong(trouble: Trouble) -> String {
 const LENGTH_MIN: usize = 10;
 const LENGTH_MAX: usize = 60;
 const LIGHT_LENGTH: usize = 400;
+/// Fewer than a sweep or a lookup needs.
+const FEW_NODES: usize = 4;
 /// Every moment is crashed at, or one in so many.
 const EVERY: usize = 1;
 const RARELY: usize = 200;
 
 struct Random {
     chance: Chance,
-    profile: Profile,
+    setting: Setting,
     leaning: Leaning,
     /// One action in so many is waited for.
     patience: usize,
@@ -148,11 +189,16 @@ impl Random {
         let patience = 1 + chance.below(5);
         let profile = Profile::drawn(chance.next());
         let actions = LENGTH_MIN + chance.below(LENGTH_MAX - LENGTH_MIN);
-        Self { profile, leaning, patience, explored_in: EVERY, actions, chance }
+        Self { setting: profile.into(), leaning, patience, explored_in: EVERY, actions, chance }
     }
 
     fn styled(mut self, style: Style) -> Self {
         self.leaning = self.leaning.styled(style);
+        match style {
+            Style::Mixed => {}
+            Style::Hot => self.setting.races = Races::Allowed,
+            Style::Reclaim => self.setting.nodes_max = FEW_NODES,
+        }
         self
     }
 
@@ -166,21 +212,21 @@ impl Random {
             2 => Fault::ReadError { nth },
             _ => Fault::FlushError { nth },
         };
-        random.profile.faults = vec![fault];
+        random.setting.profile.faults = vec![fault];
         random
     }
 
     fn light(self) -> Self {
         let mut random = self;
-        random.profile.order = CompletionOrder::Any;
-        random.profile.straggler_delay_polls = 40;
+        random.setting.profile.order = CompletionOrder::Any;
+        random.setting.profile.straggler_delay_polls = 40;
         random.actions = LIGHT_LENGTH;
         random.explored_in = RARELY;
         random
     }
 
     fn run(mut self, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>) -> Result<(), String> {
-        let mut world = match World::begin(start, self.profile.clone(), self.chance.next()) {
+        let mut world = match World::begin(start, self.setting.clone(), self.chance.next()) {
             Ok(world) => world,
             Err(Trouble::Poisoned) => return Ok(()),
             Err(Trouble::Wrong(why)) => return Err(why),

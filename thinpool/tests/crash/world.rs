@@ -43,6 +43,29 @@ impl From<String> for Trouble {
     }
 }
 
+/// Whether a guest writes a sector again before its last write of it has ended. What it then holds is open, but other
+/// volumes must not notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Races {
+    Avoided,
+    Allowed,
+}
+
+/// What a workload asks of its world.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) profile: Profile,
+    pub(crate) races: Races,
+    /// Nodes of trees kept in memory; when they are few, background work waits for reads in the middle of a step.
+    pub(crate) nodes_max: usize,
+}
+
+impl From<Profile> for Setting {
+    fn from(profile: Profile) -> Self {
+        Self { profile, races: Races::Avoided, nodes_max: pool::limits().nodes_max }
+    }
+}
+
 pub(crate) struct World {
     device: SimulatedDevice,
     tail: Tail,
@@ -54,6 +77,8 @@ pub(crate) struct World {
     command: Option<FlyingCommand>,
     pub(crate) recorder: Recorder,
     chance: Chance,
+    races: Races,
+    nodes_max: usize,
     /// Faults are planned, so requests and commands may fail.
     faulty: bool,
     poisoned: bool,
@@ -78,9 +103,19 @@ struct Flying {
 }
 
 enum What {
-    Write { range: Range<usize>, value: Value, durable: Durable },
-    Flush { mark: Mark },
-    Read { disturbed: bool },
+    /// `raced`: another write of the same sectors was under way at the same time.
+    Write {
+        range: Range<usize>,
+        value: Value,
+        durable: Durable,
+        raced: bool,
+    },
+    Flush {
+        mark: Mark,
+    },
+    Read {
+        disturbed: bool,
+    },
 }
 
 struct FlyingCommand {
@@ -139,7 +174,8 @@ pub(crate) fn empty_device() -> SimulatedDevice {
 
 impl World {
     /// Opens the pool; every moment from here on is recorded.
-    pub(crate) fn begin(start: &Start, profile: Profile, seed: u64) -> Result<Self, Trouble> {
+    pub(crate) fn begin(start: &Start, setting: impl Into<Setting>, seed: u64) -> Result<Self, Trouble> {
+        let Setting { profile, races, nodes_max } = setting.into();
         let mut chance = Chance::new(seed);
         let faulty = !profile.faults.is_empty();
         let device = SimulatedDevice::new(start.disk.clone(), profile, chance.next());
@@ -159,6 +195,8 @@ impl World {
             command: None,
             recorder,
             chance,
+            races,
+            nodes_max,
             faulty,
             poisoned: false,
             next_value: start.next_value,
@@ -182,7 +220,8 @@ impl World {
 
     fn open(&mut self) -> Result<(), Trouble> {
         self.recorder.next_keeper();
-        let opening = pool::opening(self.boot_id, &mut self.chance);
+        let mut opening = pool::opening(self.boot_id, &mut self.chance);
+        opening.limits.nodes_max = self.nodes_max;
         let (pool, keeper) = thinpool::open(Arc::new(self.device.clone()), self.tail.clone(), opening)
             .map_err(|error| self.error("open", &error))?;
         let channels: Result<Vec<_>, _> = (0..CHANNELS).map(|_| pool.channel()).collect();
@@ -277,9 +316,11 @@ impl World {
         if wanted > offset_of(disk.sectors()) || disk.kind != Kind::Volume {
             return Ok(());
         }
-        if self.is_written(volume, &range) {
+        let raced = self.is_written(volume, &range);
+        if raced && self.races == Races::Avoided {
             self.drain_requests()?;
         }
+        let raced = self.race(volume, &range);
         self.model.begin_write(volume, range.clone(), value);
         if let Some(command) = &mut self.command {
             command.change.meanwhile(volume, range.clone(), value);
@@ -290,7 +331,21 @@ impl World {
             }
         }
         self.promise();
-        self.request(volume, What::Write { range, value, durable }, action)
+        self.request(volume, What::Write { range, value, durable, raced }, action)
+    }
+
+    /// A write of these sectors begins: it races with all that are under way, and they with it.
+    fn race(&mut self, volume: &str, sectors: &Range<usize>) -> bool {
+        let mut any = false;
+        for flying in self.requests.values_mut().filter(|flying| flying.volume == volume) {
+            if let What::Write { range, raced, .. } = &mut flying.what
+                && range.start < sectors.end
+                && sectors.start < range.end
+            {
+                (*raced, any) = (true, true);
+            }
+        }
+        any
     }
 
     /// Whether a request under way writes any of these sectors.
@@ -571,7 +626,10 @@ impl World {
         let flying = self.requests.remove(&reply.tag);
         let Flying { volume, what } = flying.ok_or_else(|| "a reply to no request".to_owned())?;
         match (what, reply.result) {
-            (What::Write { range, value, durable }, Ok(_)) => {
+            (What::Write { range, value, raced: true, .. }, Ok(_)) => {
+                self.model.acknowledge_raced(&volume, range, value);
+            }
+            (What::Write { range, value, durable, .. }, Ok(_)) => {
                 self.model.acknowledge_write(&volume, range, value, durable == Durable::Through);
             }
             (What::Write { range, .. }, Err(RequestError::OutOfSpace)) => {
