@@ -65,11 +65,11 @@ fn main() {
         (Case { what: "read of 4 KiB, two volumes", load: Load::Read, bound: None }, [&first, &second]),
         (Case { what: "read of 4 KiB, one volume", load: Load::Read, bound: None }, [&first, &first]),
     ];
-    // A machine whose two processors are worth less than two of one gives nobody more: bounds are parts of that.
-    let machine = measure(&yardstick.0, &yardstick.1, &mut channels).min(2.0) / 2.0;
+    // The first row says what two processors of this machine are worth at the moment; the bounds do not depend on it.
+    measure(&yardstick.0, &yardstick.1, &mut channels);
     let measured = cases.iter().map(|(case, volumes)| (case, measure(case, volumes, &mut channels)));
     let missed: Vec<String> = measured
-        .filter(|(case, ratio)| case.bound.is_some_and(|bound| *ratio < bound * machine))
+        .filter(|(case, ratio)| case.bound.is_some_and(|bound| *ratio < bound))
         .map(|(case, ratio)| format!("{}: {ratio:.2}", case.what))
         .collect();
     assert!(missed.is_empty(), "below the bound: {missed:?}");

@@ -71,7 +71,7 @@ impl ExportTable {
         let Shared { attachment, connections, id } = &mut shared[place];
         *connections += 1;
         let share = Share { table: self.clone(), id: *id };
-        Ok(OpenExport { attachment: Some(attachment.clone()), share: Some(share) })
+        Ok(OpenExport { attachment: Some(attachment.for_thread()), share: Some(share) })
     }
 
     /// The list stays whole even if a thread panicked while it held the lock.

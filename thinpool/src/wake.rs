@@ -10,6 +10,8 @@ pub(crate) struct Bell {
     descriptor: Option<OwnedFd>,
     rung: AtomicBool,
     listening: AtomicBool,
+    /// The descriptor has been written since it was last read.
+    written: AtomicBool,
 }
 
 impl Bell {
@@ -19,12 +21,18 @@ impl Bell {
             descriptor: Some(eventfd(0, flags)?),
             rung: AtomicBool::new(false),
             listening: AtomicBool::new(false),
+            written: AtomicBool::new(false),
         })
     }
 
     /// A bell nobody can sleep on: for engines that are polled, as in the simulation.
     pub(crate) fn silent() -> Self {
-        Self { descriptor: None, rung: AtomicBool::new(false), listening: AtomicBool::new(false) }
+        Self {
+            descriptor: None,
+            rung: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
+            written: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn ring(&self) {
@@ -39,6 +47,8 @@ impl Bell {
         if let Some(descriptor) = &self.descriptor {
             // A full counter means that the listener has been woken already.
             let _full_is_fine = rustix::io::write(descriptor, &1_u64.to_ne_bytes());
+            // Last, so that a reader who misses it reads the next time.
+            self.written.store(true, Ordering::SeqCst);
         }
     }
 
@@ -56,7 +66,9 @@ impl Bell {
     /// Forgets earlier rings of the descriptor.
     pub(crate) fn clear(&self) {
         self.listening.store(false, Ordering::SeqCst);
-        if let Some(descriptor) = &self.descriptor {
+        if let Some(descriptor) = &self.descriptor
+            && self.written.swap(false, Ordering::SeqCst)
+        {
             let mut counter = [0; 8];
             let _nothing_is_fine = rustix::io::read(descriptor, &mut counter);
         }

@@ -23,11 +23,10 @@ fn killed() -> (Arc<dyn Device>, Tail) {
     (engine.device.clone(), Tail::from_image(&engine.tail.image()).expect("an image of a tail is a tail"))
 }
 
-fn first_two(
-    device: Arc<dyn Device>,
-    tail: Tail,
-    how: Opening,
-) -> Result<(Vec<u8>, Vec<u8>, Vec<String>), Error> {
+/// The first two blocks, and what the opener was told.
+type Found = (Vec<u8>, Vec<u8>, Vec<String>);
+
+fn first_two(device: Arc<dyn Device>, tail: Tail, how: Opening) -> Result<Found, Error> {
     let (pool, keeper) = open(device.clone(), tail.clone(), how)?;
     let notes = pool.notes().to_vec();
     drop((pool, keeper));

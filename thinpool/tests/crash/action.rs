@@ -234,6 +234,9 @@ fn request(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Cha
     let sectors = model.disks[&volume].sectors();
     let span = span(sectors, leaning, chance);
     let durable = if chance.one_in(8) { Durable::Through } else { Durable::Later };
+    if leaning.style == Style::Reclaim && chance.one_in(3) {
+        return Action::Trim { volume, span, durable };
+    }
     match chance.below(13) {
         0..=6 => Action::Write { volume, span, durable },
         7 => Action::Zeroes { volume, span, durable, space: Space::Release },
@@ -291,7 +294,7 @@ fn command(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Cha
         10..=13 if !points.is_empty() => {
             Action::Remove { name: chance.pick(&points).expect("there is one").clone() }
         }
-        14 if own.is_empty() => Action::Remove { name: volume },
+        14 if own.is_empty() || leaning.style == Style::Reclaim => Action::Remove { name: volume },
         15 => Action::Checkpoint,
         16 | 17 => Action::Resize { name: volume, blocks: 1 + chance.below(leaning.blocks_max()) },
         18 if own.is_empty() && !full => Action::Publish { volume, version: format!("{}@v", fresh(chance)) },

@@ -63,12 +63,9 @@ impl Explorer {
         Self { ledger, chance: Chance::new(seed), tried: HashSet::new(), looks: HashMap::new(), boot_id }
     }
 
-    /// Every crash at every one of these moments, or at one in so many of them.
-    pub(crate) fn explore(&mut self, moments: &[Moment], one_in: usize) -> Result<(), String> {
+    /// Every crash at every one of these moments.
+    pub(crate) fn explore(&mut self, moments: &[Moment]) -> Result<(), String> {
         for moment in moments {
-            if !self.chance.one_in(one_in) {
-                continue;
-            }
             let mut tried = false;
             for case in cases(moment, &mut self.chance) {
                 tried |= self.state(moment, &case, Loss::Process, self.boot_id, 0)?;

@@ -84,6 +84,9 @@ struct Inner {
     /// The channel that the keeper uses: the first one that shows itself after the pool was opened.
     keeper: Option<u64>,
     superblock_written: bool,
+    /// One moment in so many is kept.
+    kept_in: usize,
+    count: usize,
     moments: Vec<Moment>,
 }
 
@@ -103,6 +106,8 @@ impl Recorder {
             journal_last: 0,
             keeper: None,
             superblock_written: false,
+            kept_in: 1,
+            count: 0,
             moments: Vec::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
@@ -115,6 +120,11 @@ impl Recorder {
     /// The pool is about to be opened.
     pub(crate) fn next_keeper(&self) {
         self.inner.lock().keeper = None;
+    }
+
+    /// From now on one moment in so many is kept.
+    pub(crate) fn keep_one_in(&self, many: usize) {
+        self.inner.lock().kept_in = many;
     }
 
     pub(crate) fn phase(&self, phase: Phase, on: bool) {
@@ -138,6 +148,9 @@ impl Recorder {
     /// The newest record of this lane of the tail is cut in the middle.
     pub(crate) fn torn(&self, point: CrashPoint, lane: usize) {
         let mut inner = self.inner.lock();
+        if !inner.is_kept() {
+            return;
+        }
         let tail = inner.tail.torn_image(lane);
         let (expectation, phases, keeper) = (inner.expectation.clone(), inner.phases, inner.keeper);
         inner.moments.push(Moment {
@@ -157,7 +170,15 @@ impl Recorder {
 }
 
 impl Inner {
+    fn is_kept(&mut self) -> bool {
+        self.count += 1;
+        self.count.is_multiple_of(self.kept_in)
+    }
+
     fn push(&mut self, point: CrashPoint) {
+        if !self.is_kept() {
+            return;
+        }
         let (tail, expectation, phases) = (self.tail.image(), self.expectation.clone(), self.phases);
         let tail_records = self.tail.bytes_used() > 0;
         let keeper = self.keeper;

@@ -27,7 +27,10 @@ pub(crate) enum Workload {
     Sweeps(u64),
 }
 
-const KINDS: [(&str, fn(u64) -> Workload); 7] = [
+/// How a failure prints a kind of workload, and how one is made of a number.
+type Kind = (&'static str, fn(u64) -> Workload);
+
+const KINDS: [Kind; 7] = [
     ("pair", Workload::Pair),
     ("random", Workload::Random),
     ("faulty", Workload::Faulty),
@@ -108,14 +111,22 @@ fn pair(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action>)
     let profile = Profile { latency_polls_max: seed % 2, ..Profile::default() };
     let mut world = begin(start, profile, seed)?;
     let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), seed);
-    explorer.explore(&world.recorder.take(), EVERY)?;
+    explorer.explore(&world.recorder.take())?;
     for action in actions {
         trace.push(action.clone());
         let performed = world.perform(&action).and_then(|()| world.drain());
         performed.map_err(wrong)?;
-        explorer.explore(&world.recorder.take(), EVERY)?;
+        explorer.explore(&world.recorder.take())?;
     }
     world.inspect().map_err(wrong)
+}
+
+/// Writes every other block, so that no two are one extent: a small volume with a large tree.
+fn scatter(world: &mut World, volume: &str, blocks: usize) -> Result<(), Trouble> {
+    (0..blocks).step_by(2).try_for_each(|block| {
+        let span = Span::blocks(block, 1);
+        world.perform(&Action::Write { volume: volume.to_owned(), span, durable: Durable::Later })
+    })
 }
 
 const ABSORBS: usize = 3;
@@ -143,10 +154,10 @@ fn absorb(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action
             let performed =
                 world.perform(&action).and_then(|()| (0..rounds).try_for_each(|_| world.round().map(drop)));
             performed.map_err(wrong)?;
-            explorer.explore(&world.recorder.take(), EVERY)?;
+            explorer.explore(&world.recorder.take())?;
         }
         world.drain().map_err(wrong)?;
-        explorer.explore(&world.recorder.take(), EVERY)?;
+        explorer.explore(&world.recorder.take())?;
     }
     world.inspect().map_err(wrong)
 }
@@ -165,8 +176,6 @@ fn wrong(trouble: Trouble) -> String {
 const LENGTH_MIN: usize = 10;
 const LENGTH_MAX: usize = 60;
 const LIGHT_LENGTH: usize = 400;
-/// Fewer than a sweep or a lookup needs.
-const FEW_NODES: usize = 4;
 /// Every moment is crashed at, or one in so many.
 const EVERY: usize = 1;
 const RARELY: usize = 200;
@@ -197,7 +206,7 @@ impl Random {
         match style {
             Style::Mixed => {}
             Style::Hot => self.setting.races = Races::Allowed,
-            Style::Reclaim => self.setting.nodes_max = FEW_NODES,
+            Style::Reclaim => self.setting.sweep_nodes = 1,
         }
         self
     }
@@ -231,11 +240,12 @@ impl Random {
             Err(Trouble::Poisoned) => return Ok(()),
             Err(Trouble::Wrong(why)) => return Err(why),
         };
+        world.recorder.keep_one_in(self.explored_in);
         let mut explorer = Explorer::new(ledger.clone(), world.boot_id(), self.chance.next());
-        explorer.explore(&world.recorder.take(), self.explored_in)?;
+        explorer.explore(&world.recorder.take())?;
         for _ in 0..self.actions {
             let stepped = self.step(&mut world, trace);
-            explorer.explore(&world.recorder.take(), self.explored_in)?;
+            explorer.explore(&world.recorder.take())?;
             match stepped {
                 Ok(()) => {}
                 Err(Trouble::Poisoned) => return Ok(()),
@@ -243,7 +253,7 @@ impl Random {
             }
         }
         let ended = world.drain().and_then(|()| world.inspect());
-        explorer.explore(&world.recorder.take(), self.explored_in)?;
+        explorer.explore(&world.recorder.take())?;
         match ended {
             Err(Trouble::Wrong(why)) => Err(why),
             Ok(()) | Err(Trouble::Poisoned) => Ok(()),
@@ -254,6 +264,10 @@ impl Random {
         let action = random(&world.model, self.leaning, &mut self.chance);
         trace.push(action.clone());
         world.perform(&action)?;
+        if let (Style::Reclaim, Action::Create { name, blocks }) = (self.leaning.style, &action) {
+            world.drain()?;
+            scatter(world, name, *blocks)?;
+        }
         for _ in 0..self.chance.below(4) {
             world.round()?;
         }

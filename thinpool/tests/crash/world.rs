@@ -56,13 +56,13 @@ pub(crate) enum Races {
 pub(crate) struct Setting {
     pub(crate) profile: Profile,
     pub(crate) races: Races,
-    /// Nodes of trees kept in memory; when they are few, background work waits for reads in the middle of a step.
-    pub(crate) nodes_max: usize,
+    /// Nodes one step of a sweep looks at: guests come in between two steps.
+    pub(crate) sweep_nodes: usize,
 }
 
 impl From<Profile> for Setting {
     fn from(profile: Profile) -> Self {
-        Self { profile, races: Races::Avoided, nodes_max: pool::limits().nodes_max }
+        Self { profile, races: Races::Avoided, sweep_nodes: pool::limits().sweep_nodes }
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct World {
     pub(crate) recorder: Recorder,
     chance: Chance,
     races: Races,
-    nodes_max: usize,
+    sweep_nodes: usize,
     /// Faults are planned, so requests and commands may fail.
     faulty: bool,
     poisoned: bool,
@@ -175,7 +175,7 @@ pub(crate) fn empty_device() -> SimulatedDevice {
 impl World {
     /// Opens the pool; every moment from here on is recorded.
     pub(crate) fn begin(start: &Start, setting: impl Into<Setting>, seed: u64) -> Result<Self, Trouble> {
-        let Setting { profile, races, nodes_max } = setting.into();
+        let Setting { profile, races, sweep_nodes } = setting.into();
         let mut chance = Chance::new(seed);
         let faulty = !profile.faults.is_empty();
         let device = SimulatedDevice::new(start.disk.clone(), profile, chance.next());
@@ -196,7 +196,7 @@ impl World {
             recorder,
             chance,
             races,
-            nodes_max,
+            sweep_nodes,
             faulty,
             poisoned: false,
             next_value: start.next_value,
@@ -221,7 +221,7 @@ impl World {
     fn open(&mut self) -> Result<(), Trouble> {
         self.recorder.next_keeper();
         let mut opening = pool::opening(self.boot_id, &mut self.chance);
-        opening.limits.nodes_max = self.nodes_max;
+        opening.limits.sweep_nodes = self.sweep_nodes;
         let (pool, keeper) = thinpool::open(Arc::new(self.device.clone()), self.tail.clone(), opening)
             .map_err(|error| self.error("open", &error))?;
         let channels: Result<Vec<_>, _> = (0..CHANNELS).map(|_| pool.channel()).collect();

@@ -1,5 +1,6 @@
 //! What a pool of layers means, in the plainest words: every layer is a map from blocks to allocations, every allocation
 //! has one owner, and what may be freed or absorbed is, at once.
+#![allow(dead_code, reason = "each test file uses its own part of it")]
 
 use crate::engine::{clone, n, remove, snapshot, volume};
 use proptest::prelude::RngExt;
