@@ -5,7 +5,7 @@
 //! a block has one (T4), everything below a node with a page has one (T5): both walks stop there.
 
 use crate::leaf::Leaf;
-use crate::node::{Body, Inner, Link, Node};
+use crate::node::{Body, Inner, Link, Node, NodeIdentity};
 use crate::page::Page;
 use crate::pointer::Pointer;
 use crate::tree::Tree;
@@ -31,10 +31,20 @@ impl<L: Leaf> Tree<L> {
     /// How many blocks it takes to assign all these trees one after another. A node several of them share is
     /// counted once.
     #[must_use]
-    pub fn unassigned_of<'a>(trees: impl IntoIterator<Item = &'a Self>) -> usize {
+    pub fn unassigned_of<'a>(trees: impl IntoIterator<Item = &'a Self>) -> usize
+    where
+        L: 'a,
+    {
         let mut seen = BTreeSet::new();
-        trees.into_iter().filter_map(|tree| tree.root.as_ref()).for_each(|root| count(root, &mut seen));
+        trees.into_iter().for_each(|tree| tree.homeless(&mut seen));
         seen.len()
+    }
+
+    /// Adds the nodes that have no block at this moment. One that a fork keeps can get one later.
+    pub fn homeless(&self, seen: &mut BTreeSet<NodeIdentity>) {
+        if let Some(root) = &self.root {
+            collect(root, seen);
+        }
     }
 
     /// Makes the pages of all nodes that have a block but no page yet, children before parents, and hands them out.
@@ -87,13 +97,13 @@ fn assign<L: Leaf>(link: &Link<L>, allocate: &mut dyn FnMut(Tag) -> BlockAddress
     below + 1
 }
 
-fn count<L: Leaf>(link: &Link<L>, seen: &mut BTreeSet<usize>) {
+fn collect<L: Leaf>(link: &Link<L>, seen: &mut BTreeSet<NodeIdentity>) {
     let Link::Memory(node) = link else { return };
     if !node.has_home()
-        && seen.insert(Arc::as_ptr(node).addr())
+        && seen.insert(Node::identity(node))
         && let Body::Inner(inner) = &node.body
     {
-        inner.links.iter().for_each(|link| count(link, seen));
+        inner.links.iter().for_each(|link| collect(link, seen));
     }
 }
 

@@ -67,7 +67,7 @@ pub use extent_leaf::ExtentLeaf;
 pub use leaf::Leaf;
 pub use limits::Limits;
 pub use lookup::Found;
-pub use node::Node;
+pub use node::{Node, NodeIdentity};
 pub use page::{EXTENTS_MAX, INNER_ENTRIES_MAX, LEVEL_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
 pub use pinned::Pinned;
 pub use pointer::{Dropped, Mapping, Missing, Pointer};

@@ -78,6 +78,10 @@ struct Home {
     pointer: OnceLock<Pointer>,
 }
 
+/// Tells one node in memory from all others, as long as somebody holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIdentity(usize);
+
 #[derive(Debug, Clone)]
 pub(crate) enum Body<L> {
     Leaf(L),
@@ -141,6 +145,12 @@ impl<L: Leaf> Node<L> {
     pub fn duplicate(&self) -> Option<Self> {
         let pointer = *self.home.pointer.get()?;
         Some(Self::at_home(self.body.clone(), pointer))
+    }
+
+    /// Which node it is.
+    #[must_use]
+    pub fn identity(node: &Arc<Self>) -> NodeIdentity {
+        NodeIdentity(Arc::as_ptr(node).addr())
     }
 
     /// Who allocated, or will allocate, the node's block.

@@ -85,7 +85,7 @@ async fn check_own_trees(desk: &Desk, moment: &Moment, blocks: &mut Blocks, repo
                 Ok(None) => break,
                 Ok(Some(visited)) => {
                     visited.faults.iter().for_each(|fault| report.error(format!("{name}: {fault}")));
-                    if let Some(address) = visited.node.address() {
+                    if let Some(address) = moment.address_of(&visited.node) {
                         blocks.reach(address, 1, || name.to_owned(), report);
                     }
                 }

@@ -94,7 +94,7 @@ impl Checker<'_> {
         match walk.enter(&*self.desk.core.cache) {
             Ok(Some(visited)) => {
                 visited.faults.iter().for_each(|fault| self.fault(place, &fault.to_string()));
-                if let Some(address) = visited.node.address() {
+                if let Some(address) = self.moment.address_of(&visited.node) {
                     let name = || self.layer.name.clone();
                     self.blocks.reach(address, 1, name, self.report);
                 }

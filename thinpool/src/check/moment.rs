@@ -7,7 +7,10 @@ use crate::groups::{Counts, GroupKind, Groups, Run};
 use crate::ids::LayerId;
 use crate::meta::RecordTree;
 use crate::ownership::Interval;
-use std::collections::BTreeMap;
+use cow_tree::units::BlockAddress;
+use cow_tree::{Leaf, Node, NodeIdentity};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Blocks of one kind of group: set in the bitmaps, and said by the counts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Moment {
     pub(super) table: RecordTree,
     /// What the catalog says against itself.
     pub(super) contradictions: Vec<String>,
+    /// Nodes without a block: one that a checkpoint has given to them since is not of this moment.
+    homeless: BTreeSet<NodeIdentity>,
     by_id: BTreeMap<LayerId, usize>,
 }
 
@@ -61,7 +66,12 @@ impl Moment {
         let allocated: Vec<Run> =
             groups.indices().filter_map(|index| groups.allocated_runs(index)).flatten().collect();
         let counts = groups.counts();
+        let mut homeless = BTreeSet::new();
+        layers.iter().for_each(|layer| layer.homeless(&mut homeless));
+        meta.catalog.homeless(&mut homeless);
+        meta.groups.homeless(&mut homeless);
         Self {
+            homeless,
             by_id: layers.iter().enumerate().map(|(index, layer)| (layer.id, index)).collect(),
             data: tally(&groups, &counts, &allocated, GroupKind::Data),
             metadata: tally(&groups, &counts, &allocated, GroupKind::Metadata),
@@ -73,9 +83,21 @@ impl Moment {
         }
     }
 
+    /// The block a node had at this moment.
+    pub(super) fn address_of<L: Leaf>(&self, node: &Arc<Node<L>>) -> Option<BlockAddress> {
+        node.address().filter(|_| !self.homeless.contains(&Node::identity(node)))
+    }
+
     /// Trees of a layer's direct dependencies.
     pub(super) fn trees_of<'a>(&'a self, layers: &'a [LayerId]) -> impl Iterator<Item = &'a ExtentTree> {
         layers.iter().filter_map(|id| self.by_id.get(id)).map(|index| &self.layers[*index].tree)
+    }
+}
+
+impl LayerMoment {
+    fn homeless(&self, seen: &mut BTreeSet<NodeIdentity>) {
+        let incoming = self.incoming.iter().map(|incoming| &incoming.tree);
+        std::iter::once(&self.tree).chain(incoming).for_each(|tree| tree.homeless(seen));
     }
 }
 
