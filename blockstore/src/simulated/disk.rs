@@ -109,7 +109,7 @@ impl SimulatedDisk {
         self.size = length;
     }
 
-    /// The number of equal disks' pages that differ, for messages: pages of either that are not the other's.
+    /// Numbers of the pages of 4 KiB whose contents the two do not share, ascending.
     #[must_use]
     pub fn differing_pages(&self, other: &Self) -> Vec<u64> {
         let mut indexes: Vec<u64> = self.written_pages().chain(other.written_pages()).collect();

@@ -61,6 +61,10 @@ pub(crate) async fn checkpoint(core: &Core, io: &KeeperIo, state: State) -> Resu
     if !mutants::active(Mutant::NoFlushBeforeSuperblock) {
         io.flush("flushing a checkpoint").await?;
     }
+    // Another task's flush may have failed meanwhile: then this one's success proves nothing.
+    if core.is_poisoned() {
+        return Err(Error::Poisoned);
+    }
     let superblock = next_superblock(core, &frozen, state);
     write_superblock(io, &superblock).await?;
     finish(core, frozen, &superblock);

@@ -18,6 +18,7 @@ pub(crate) struct Remains {
     device: Left,
     /// `None` after a power cut.
     pub(crate) tail: Option<TailImage>,
+    tail_hash: Option<u64>,
     /// After a power cut: what the tail had held. It counts for nothing any more.
     stale_tail: Option<TailImage>,
     pub(crate) loss: Loss,
@@ -64,6 +65,7 @@ impl Remains {
         };
         Self {
             device,
+            tail_hash: tail.as_ref().map(|_| moment.tail_hash),
             tail,
             stale_tail: (case.loss == Loss::Power && moment.tail_records).then(|| moment.tail.clone()),
             loss,
@@ -76,7 +78,7 @@ impl Remains {
     /// The tail, and what it is held to.
     pub(crate) fn promise(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.tail, self.loss, self.expectation.hash).hash(&mut hasher);
+        (self.tail_hash, self.loss, self.expectation.hash).hash(&mut hasher);
         hasher.finish()
     }
 

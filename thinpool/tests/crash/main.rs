@@ -12,6 +12,7 @@
 mod action;
 mod cases;
 mod chance;
+mod create;
 mod explorer;
 mod judge;
 mod looks;
@@ -20,6 +21,7 @@ mod model;
 mod mutants;
 mod pool;
 mod recorder;
+mod regressions;
 mod rot;
 mod stamp;
 mod workload;

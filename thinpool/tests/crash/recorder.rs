@@ -5,6 +5,7 @@ use crate::model::Expectation;
 use blockstore::OperationKind;
 use blockstore::simulated::{CrashPoint, Event, Moment as Step};
 use parking_lot::Mutex;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use thinpool::{Tail, TailImage};
 
@@ -54,6 +55,8 @@ impl Phases {
 pub(crate) struct Moment {
     pub(crate) point: CrashPoint,
     pub(crate) tail: TailImage,
+    /// Of the tail: states are told apart by it.
+    pub(crate) tail_hash: u64,
     pub(crate) tail_records: bool,
     pub(crate) expectation: Arc<Expectation>,
     pub(crate) phases: Phases,
@@ -155,6 +158,7 @@ impl Recorder {
         let (expectation, phases, keeper) = (inner.expectation.clone(), inner.phases, inner.keeper);
         inner.moments.push(Moment {
             point,
+            tail_hash: hash_of(&tail),
             tail,
             tail_records: true,
             expectation,
@@ -182,7 +186,9 @@ impl Inner {
         let (tail, expectation, phases) = (self.tail.image(), self.expectation.clone(), self.phases);
         let tail_records = self.tail.bytes_used() > 0;
         let keeper = self.keeper;
-        self.moments.push(Moment { point, tail, tail_records, expectation, phases, torn: false, keeper });
+        let tail_hash = hash_of(&tail);
+        let torn = false;
+        self.moments.push(Moment { point, tail, tail_hash, tail_records, expectation, phases, torn, keeper });
     }
 
     /// Tells what the keeper is doing from where it writes: nodes and bitmaps are written by checkpoints only, and a
@@ -217,4 +223,10 @@ impl Inner {
             _ => {}
         }
     }
+}
+
+fn hash_of(tail: &TailImage) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tail.hash(&mut hasher);
+    hasher.finish()
 }
