@@ -60,8 +60,6 @@ pub(crate) struct Needs {
     pub(crate) load: BTreeSet<GroupIndex>,
     pub(crate) activate: BTreeSet<GroupIndex>,
     pub(crate) checkpoint: bool,
-    /// Space is short and blocks are in quarantine: commit and release without delay.
-    pub(crate) release: bool,
 }
 
 /// Numbers of commits asked for, begun, and ended.

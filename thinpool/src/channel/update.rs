@@ -240,7 +240,6 @@ impl Channel {
             NoRun::NeedsLoad(group) => self.core.need(|needs| needs.load.extend([group])),
             NoRun::NeedsAllocation(group) => self.core.need(|needs| needs.activate.extend([group])),
             NoRun::Full { quarantined } if quarantined > BlockCount(0) => {
-                self.core.need(|needs| needs.release = true);
                 self.core.want_commit();
             }
             // A layer that was deleted gives its blocks back while it is swept.

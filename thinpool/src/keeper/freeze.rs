@@ -63,7 +63,7 @@ pub(crate) fn freeze(core: &Core) -> Result<Frozen, Thaw> {
     let mut dropped = Vec::new();
     let outcome = put_values(core, &mut catalog, &mut meta, &mut dropped);
     // What the puts replaced is gone from the trees even if something else stops the freeze.
-    free_meta_nodes(core, &mut meta, dropped);
+    free_meta_nodes(core, &mut meta, &mut core.groups.lock(), dropped);
     let layers = outcome?;
     let mut groups = core.groups.lock();
     if let Some(group) = groups.dirty_unloaded() {
@@ -129,8 +129,7 @@ fn put(meta: &mut MetaTrees, value: &Value, dropped: &mut Vec<Dropped>) -> Resul
 }
 
 /// Blocks of replaced catalog and group table nodes are free after the next superblock.
-fn free_meta_nodes(core: &Core, meta: &mut MetaTrees, dropped: Vec<Dropped>) {
-    let mut groups = core.groups.lock();
+fn free_meta_nodes(core: &Core, meta: &mut MetaTrees, groups: &mut Groups, dropped: Vec<Dropped>) {
     let mut freed = core.freed_nodes.lock();
     for item in dropped {
         if let Dropped::Node(pointer) = item {
@@ -153,15 +152,7 @@ fn reserve_everything(
     let mut dropped = Vec::new();
     let outcome = fixpoint(meta, groups, of_layers, &mut taken, &mut dropped);
     // Nodes of the group table that were replaced on the way.
-    let mut freed = core.freed_nodes.lock();
-    for item in dropped {
-        if let Dropped::Node(pointer) = item {
-            meta.nodes.forget(pointer.address);
-            groups.free(Run::single(pointer.address));
-            freed.push(pointer.address);
-        }
-    }
-    drop(freed);
+    free_meta_nodes(core, meta, groups, dropped);
     match outcome {
         Ok(()) => {
             taken.iter().for_each(|run| groups.commit(*run));
