@@ -89,6 +89,18 @@ fn a_conversation_comes_to_its_requests() {
     assert_eq!(rehearse(&script), 5);
 }
 
+#[test]
+fn a_request_without_payload_may_stand_beside_a_large_one() {
+    let mut script = b"\x1f\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0".to_vec();
+    for (kind, length) in [(3, [0; 4]), (0, [0, 0x10, 0, 0])] {
+        script.extend(b"\x25\x60\x95\x13\0\0\0");
+        script.push(kind);
+        script.extend([0; 16]);
+        script.extend(length);
+    }
+    assert_eq!(rehearse(&script), 2);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
