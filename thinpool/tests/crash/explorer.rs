@@ -6,6 +6,7 @@ use crate::judge::{Remains, Verdict, Watch, judge};
 use crate::looks::Looks;
 use crate::model::Loss;
 use crate::recorder::{Moment, Phase};
+use blockstore::simulated::ReadLog;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,16 +102,17 @@ impl Explorer {
         let nested = depth < DEPTH_MAX && self.chance.one_in(NESTED_IN);
         let watch = if nested { Watch::Recovery } else { Watch::Nothing };
         let mut chance = Chance::new(self.chance.next());
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(&remains, watch, &mut chance)));
+        let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
+        let expected = expected.wrapping_mul(SPREAD);
+        let ledger = self.ledger.clone();
+        let is_new = |recovery: &ReadLog| ledger.distinct.lock().insert(recovery.hash() ^ expected);
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&remains, watch, is_new, &mut chance)));
         let verdict = judged.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         let verdict = verdict.map_err(|why| format!("{why}\n  {}", describe(moment, case, depth)))?;
         self.ledger.states.fetch_add(1, Ordering::Relaxed);
         if let Some(looks) = self.looks.get_mut(&promise) {
             looks.learn(verdict.reads.pages());
         }
-        let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
-        let expected = expected.wrapping_mul(SPREAD);
-        self.ledger.distinct.lock().insert(verdict.recovery.hash() ^ expected);
         self.ledger.distinct_data.lock().insert(verdict.reads.hash() ^ expected);
         self.crash_recovery(verdict, remains.loss, depth)?;
         Ok(true)

@@ -37,9 +37,7 @@ enum Left {
 
 /// What came of an opening that kept every promise.
 pub(crate) struct Verdict {
-    /// What recovery read of the remains.
-    pub(crate) recovery: ReadLog,
-    /// The same, and what the check and the readers of all volumes read after it.
+    /// What recovery, the check and the readers of all volumes read.
     pub(crate) reads: ReadLog,
     /// Moments of the recovery, if they were asked for.
     pub(crate) moments: Vec<Moment>,
@@ -105,7 +103,14 @@ const STALE_IN: usize = 8;
 /// One opening in so many is closed cleanly.
 const CLOSED_IN: usize = 16;
 
-pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Result<Verdict, String> {
+/// Opens, checks and reads everything. A pool whose recovery read what none before it had read (`is_new`) is used as
+/// well.
+pub(crate) fn judge(
+    remains: &Remains,
+    watch: Watch,
+    is_new: impl FnOnce(&ReadLog) -> bool,
+    chance: &mut Chance,
+) -> Result<Verdict, String> {
     let device = remains.device(chance.next());
     let (tail, boot_id) = match &remains.tail {
         Some(image) => (Tail::from_image(image).map_err(|error| error.to_string())?, remains.boot_id),
@@ -131,7 +136,11 @@ pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Res
     let found = find(&mut running)?;
     let reads = device.reads();
     compare(&found, remains)?;
-    use_again(&mut running, &found, chance)?;
+    // What was new to others must not decide what chance brings below: a failure is found again by its seed alone.
+    let mut use_chance = Chance::new(chance.next());
+    if is_new(&recovery) {
+        use_again(&mut running, &found, &mut use_chance)?;
+    }
     if let Some(stale) = &remains.stale_tail
         && chance.one_in(STALE_IN)
     {
@@ -139,7 +148,7 @@ pub(crate) fn judge(remains: &Remains, watch: Watch, chance: &mut Chance) -> Res
     } else if chance.one_in(CLOSED_IN) {
         running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;
     }
-    Ok(Verdict { recovery, reads, moments, boot_id })
+    Ok(Verdict { reads, moments, boot_id })
 }
 
 /// The pool was carried to another machine, used there, and comes back: the tail it left behind is not its own.
