@@ -58,8 +58,24 @@ impl<L: Leaf> Tree<L> {
         generation: Generation,
         out: &mut dyn FnMut(BlockAddress, &[u8; BLOCK_BYTES]),
     ) -> Option<Pointer> {
-        let mut press = Press { pool, generation, page: [0; BLOCK_BYTES], out };
-        self.root.as_ref().map(|root| press.link(root))
+        let whole = self.encode_some(pool, generation, usize::MAX, out);
+        assert!(whole, "there are less nodes than that");
+        self.root_pointer()
+    }
+
+    /// The same for at most `most` pages; tells whether all are made now. Otherwise it goes on when it is called again.
+    ///
+    /// # Panics
+    /// If a node has no block.
+    pub fn encode_some(
+        &self,
+        pool: PoolId,
+        generation: Generation,
+        most: usize,
+        out: &mut dyn FnMut(BlockAddress, &[u8; BLOCK_BYTES]),
+    ) -> bool {
+        let mut press = Press { pool, generation, page: [0; BLOCK_BYTES], left: most, out };
+        self.root.as_ref().is_none_or(|root| press.link(root))
     }
 
     /// The pointer to the root of a tree whose pages have been made.
@@ -112,27 +128,32 @@ struct Press<'a> {
     pool: PoolId,
     generation: Generation,
     page: Page,
+    /// Pages that may still be made.
+    left: usize,
     out: &'a mut dyn FnMut(BlockAddress, &Page),
 }
 
 impl Press<'_> {
-    fn link<L: Leaf>(&mut self, link: &Link<L>) -> Pointer {
-        let node = match link {
-            Link::Stored(pointer) => return *pointer,
-            Link::Memory(node) => node,
-        };
-        if let Some(pointer) = node.pointer() {
-            return pointer;
+    /// Tells whether the page of what is linked, and so of everything below it, is made.
+    fn link<L: Leaf>(&mut self, link: &Link<L>) -> bool {
+        let Link::Memory(node) = link else { return true };
+        if node.pointer().is_some() {
+            return true;
         }
-        if let Body::Inner(inner) = &node.body {
-            for child in &inner.links {
-                self.link(child);
-            }
+        if let Body::Inner(inner) = &node.body
+            && !inner.links.iter().all(|child| self.link(child))
+        {
+            return false;
         }
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
         let address = node.address().expect("every node got a block before pages are made");
         let pointer = node.encode(address, self.pool, self.generation, &mut self.page);
         (self.out)(address, &self.page);
-        node.complete(pointer)
+        node.complete(pointer);
+        true
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) const JOURNAL_BLOCKS_MIN: u64 = 8;
 pub(crate) const JOURNAL_BLOCKS_MAX: u64 = 1 << 18;
 /// Bounds and share of the default.
 const JOURNAL_DEFAULT_MIN: u64 = 64;
-const JOURNAL_DEFAULT_MAX: u64 = (32 << 20) / BLOCK_BYTES_U64;
+const JOURNAL_DEFAULT_MAX: u64 = (8 << 20) / BLOCK_BYTES_U64;
 const JOURNAL_DEFAULT_SHARE: u64 = 64;
 
 const _: () = assert!((BLOCK_BYTES - BITMAP_HEADER_BYTES) * 8 == cow_tree::units::index_of(GROUP_BLOCKS_MAX));

@@ -34,7 +34,7 @@ pub(crate) struct Live {
     pub(crate) locked_ranges: AtomicUsize,
     /// Set while a snapshot waits for writes in flight; new ones wait until it opens.
     gate_closed: AtomicBool,
-    /// Where the first block of a window was placed, for the blocks that follow before it is published.
+    /// Where the blocks of each mebibyte of the volume are being placed: published or not, and until that place is full.
     windows: Mutex<HashMap<u64, BlockAddress>>,
     /// Attachments by access; at most one is read-write.
     writers: AtomicU32,
@@ -108,14 +108,14 @@ impl Live {
         Some(base.offset_by(at.0 % WINDOW_BLOCKS))
     }
 
-    /// A block of the window was placed at `address`.
+    /// The blocks of the window are placed around `address` from now on.
     pub(crate) fn remember_window(&self, at: LogicalBlock, address: BlockAddress) {
         let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
         let mut windows = self.windows.lock();
         if windows.len() >= WINDOWS_MAX {
             windows.clear();
         }
-        windows.entry(at.0 / WINDOW_BLOCKS).or_insert(BlockAddress(base));
+        windows.insert(at.0 / WINDOW_BLOCKS, BlockAddress(base));
     }
 
     pub(crate) fn is_gate_closed(&self) -> bool {

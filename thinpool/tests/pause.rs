@@ -4,8 +4,8 @@
 //! The pause of a snapshot is the longest time between two answers from before it was asked for until well after it
 //! was taken. The bound is meant for the 99th percentile. Other work on the machine only ever makes a pause longer: so
 //! time in which the kernel let the loading thread or the keeper wait for a processor does not count (the longer of the
-//! two, since they may wait at once), and the best of three runs is judged. The pool's groups are allocated in the file
-//! beforehand: the first write into a new group waits for the file system, snapshot or not.
+//! two, since they may wait at once), and the best of three runs is judged. Snapshots begin when about the whole volume has
+//! been written: the very first write of a pool waits until the file has room for a group, snapshot or not.
 
 mod engine;
 
@@ -17,13 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 use thinpool::{
-    Access, Action, Attachment, Channel, Command, CreateOptions, Limits, Pool, Request, Service, Shape, Tail,
+    Access, Action, Attachment, Channel, CreateOptions, Limits, Pool, Request, Service, Shape, Tail,
 };
 
 const DEPTH: u64 = 32;
 const VOLUME_BYTES: u64 = 64 * MIB;
 const SNAPSHOTS: usize = 100;
-const FILLER_BYTES: u64 = 800 * MIB;
 const RUNS: usize = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Answers that must have come after a snapshot before its pause is over.
@@ -99,6 +98,7 @@ fn load(channel: &mut Channel, volume: &Attachment, pulse: &Pulse) {
 }
 
 fn pauses(pool: &Pool, pulse: &Pulse) -> Vec<Duration> {
+    until(pulse, VOLUME_BYTES / BLOCK);
     (0..SNAPSHOTS)
         .map(|number| {
             let before = pulse.answers.load(Ordering::SeqCst);
@@ -118,26 +118,6 @@ fn until(pulse: &Pulse, answers: u64) {
     }
 }
 
-/// Writes most of the pool once, and gives it back.
-fn allocate_groups(pool: &Pool) {
-    pool.run(volume("filler", FILLER_BYTES)).expect("there is space");
-    let filler = pool.attach(&engine::n("filler"), Access::ReadWrite).expect("the volume opens");
-    let mut channel = pool.channel().expect("a lane");
-    let mut replies = Vec::new();
-    for number in 0..FILLER_BYTES / MIB {
-        let buffer = Buffer::from_slice(&vec![1; 1 << 20]);
-        let action = Action::Write { offset: number * MIB, buffer, durability: Durability::Cached };
-        channel.submit(Request { tag: number, attachment: filler.clone(), action }).expect("one at a time");
-        while channel.poll(&mut replies) == 0 {
-            channel.wait(Duration::from_millis(10));
-        }
-        replies.drain(..).for_each(|reply| drop(reply.result.expect("there is space")));
-    }
-    drop((channel, filler));
-    pool.run(engine::remove("filler")).expect("nobody has it open");
-    pool.run(Command::Settle).expect("a healthy pool settles");
-}
-
 fn run(directory: &Path) -> Duration {
     let device = blockstore::create(&directory.join("pool"), 1024 * MIB, &OpenOptions::default())
         .expect("a file in memory");
@@ -146,10 +126,8 @@ fn run(directory: &Path) -> Duration {
     thinpool::create(device.clone(), &options).expect("an empty device takes a pool");
     let tail = Tail::in_memory(Shape::default());
     let (pool, keeper) =
-        thinpool::open(device, tail, opening(1, Limits { discard: false, ..Limits::default() }))
-            .expect("a new pool opens");
+        thinpool::open(device, tail, opening(1, Limits::default())).expect("a new pool opens");
     let service = Service::start(keeper).expect("a thread");
-    allocate_groups(&pool);
     pool.run(volume("v", VOLUME_BYTES)).expect("there is space");
     let attachment = pool.attach(&engine::n("v"), Access::ReadWrite).expect("the volume opens");
     let mut channel = pool.channel().expect("a lane");

@@ -419,8 +419,13 @@ fn take_blocks(
                         offset_in_window: u32::try_from(at.0 % WINDOW_BLOCKS).expect("less than a window"),
                     };
                     let wanted = BlockCount(blocks.end.0 - at.0);
-                    let run = core.groups.lock().reserve(GroupKind::Data, wanted, placement)?;
-                    live.remember_window(at, run.address);
+                    let mut groups = core.groups.lock();
+                    let run = groups.reserve(GroupKind::Data, wanted, placement)?;
+                    let moved = !placement.hint.is_some_and(|hint| groups.is_one_window(hint, run.address));
+                    drop(groups);
+                    if moved {
+                        live.remember_window(at, run.address);
+                    }
                     update.fresh.push(run);
                     let length = u32::try_from(run.length.0).expect("a chunk is short");
                     update.changes.push(Change::Map { start: at.0, length, address: run.address.0 });

@@ -29,9 +29,9 @@ fn defaults_scale_with_the_device() {
     let small = plan(16 << 20);
     assert_eq!((small.journal_blocks(), small.group_blocks()), (64, 251));
     let middle = plan(1 << 30);
-    assert_eq!((middle.journal_blocks(), middle.groups()), (4096, 17));
+    assert_eq!((middle.journal_blocks(), middle.groups()), (2048, 17));
     let large = plan(1 << 40);
-    assert_eq!((large.journal_blocks(), large.group_blocks()), (8_192, GROUP_BLOCKS_MAX));
+    assert_eq!((large.journal_blocks(), large.group_blocks()), (2048, GROUP_BLOCKS_MAX));
 }
 
 #[test]

@@ -95,6 +95,14 @@ impl Group {
         Share { kind: self.kind, withheld, capacity: self.capacity(), taken: self.taken }
     }
 
+    /// Windows of which nothing is taken, as far as is known.
+    pub(super) fn windows_free(&self) -> usize {
+        match &self.contents {
+            Contents::Loaded(books) => books.windows_free,
+            Contents::Blank | Contents::Unread(_) | Contents::Presumed(..) => 0,
+        }
+    }
+
     pub(super) fn is_loaded(&self) -> bool {
         matches!(self.contents, Contents::Loaded(_))
     }

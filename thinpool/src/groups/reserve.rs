@@ -16,6 +16,16 @@ const SPREAD_PART: u64 = 4;
 /// ... or while no more than this many groups' worth of blocks is free in data groups.
 const SPREAD_GROUPS: u64 = 4;
 
+/// A request waits for a new group only while less than one part in this many of that is free: the group is on its way
+/// already ([`Groups::data_wanted`]).
+const PATIENCE_PART: u64 = 2;
+
+/// Groups' worth of free windows that data should have at any time.
+const AHEAD_GROUPS: usize = 2;
+
+/// Groups that are not taken ahead of need, so that the last ones go to who needs them first.
+const AHEAD_UNUSED: u64 = 3;
+
 impl Groups {
     /// Takes up to `wanted` free blocks, at least one, for a request in flight.
     pub(crate) fn reserve(
@@ -42,7 +52,7 @@ impl Groups {
             if let Some(number) = self.next(Shelf::Promising(kind), kind) {
                 return Err(NoRun::NeedsLoad(index_at(number)));
             }
-            if let Some(number) = self.new_group(kind).filter(|_| self.may_spread()) {
+            if let Some(number) = self.new_group(kind).filter(|_| self.is_data_crowded(PATIENCE_PART)) {
                 return Err(NoRun::NeedsAllocation(index_at(number)));
             }
         }
@@ -90,6 +100,24 @@ impl Groups {
         is_short.then(|| self.new_group(GroupKind::Metadata).map(index_at)).flatten()
     }
 
+    /// A group that should become one of data before it is needed: a file system takes its time to give a file room.
+    pub(crate) fn data_wanted(&self) -> Option<GroupIndex> {
+        let is_early = self.counts.data.groups == 0 || self.counts.unused_groups < AHEAD_UNUSED;
+        let may_load = self.shelves.next(Shelf::Promising(GroupKind::Data), 0).is_some();
+        if is_early || may_load || !self.is_data_crowded(1) {
+            return None;
+        }
+        let wanted = AHEAD_GROUPS * self.longest_group() / self.window.blocks();
+        let mut free = 0;
+        for number in self.shelves.all(Shelf::Windows(GroupKind::Data)) {
+            free += self.groups[number].windows_free();
+            if free >= wanted {
+                return None;
+            }
+        }
+        self.shelves.next(Shelf::Unused, 0).filter(|number| self.may_take(*number)).map(index_at)
+    }
+
     /// Whether only changes that need no further nodes should be made: what is left is for them, and for deletes.
     pub(crate) fn is_metadata_short(&self) -> bool {
         self.metadata_room().0 < self.metadata_required.0 / 2
@@ -112,10 +140,20 @@ impl Groups {
         self.groups.first().map_or(0, |group| units::index_of(group.capacity()))
     }
 
-    fn may_spread(&self) -> bool {
+    /// Whether less than one part in so many of what data may spread over is free.
+    fn is_data_crowded(&self, part: u64) -> bool {
         let data = self.counts.data;
         let floor = units::length_of(self.longest_group()) * SPREAD_GROUPS;
-        data.free().0 < data.taken().0 * (SPREAD_PART - 1) + floor
+        data.free().0 < (data.taken().0 * (SPREAD_PART - 1) + floor) / part
+    }
+
+    /// Whether two addresses lie in one placement window.
+    pub(crate) fn is_one_window(&self, one: BlockAddress, other: BlockAddress) -> bool {
+        let window = |address: BlockAddress| {
+            let (number, at) = self.place_of(GroupKind::Data, address)?;
+            Some((number, self.window.number_of(at)))
+        };
+        window(one).is_some() && window(one) == window(other)
     }
 
     /// The place of an address in a group of the kind.

@@ -20,6 +20,9 @@ use std::sync::atomic::Ordering;
 
 /// Freezing is tried again after something was brought; this many times at most.
 const THAWS_MAX: usize = 100_000;
+/// Pages made and written in one go; the keeper does other things between two of them.
+const PAGES_AT_ONCE: usize = 64;
+const WRITING: &str = "writing a checkpoint";
 
 pub(crate) async fn run(desk: Desk) {
     let core = &desk.core;
@@ -107,27 +110,47 @@ async fn freeze_patiently(core: &Core, io: &KeeperIo) -> Result<Frozen, Error> {
 async fn write_trees(core: &Core, io: &KeeperIo, frozen: &Frozen) -> Result<(), Error> {
     let generation = Generation(core.generation.load(Ordering::SeqCst) + 1);
     let mut writes: Vec<(BlockAddress, Buffer)> = Vec::new();
-    {
-        let mut out =
-            |address: BlockAddress, page: &[u8; 4096]| writes.push((address, Buffer::from_slice(page)));
-        let mut guard = core.meta.lock();
-        let meta = &mut *guard;
-        for layer in &frozen.layers {
-            let roots: Vec<_> =
-                layer.trees.iter().map(|tree| tree.encode(core.id, generation, &mut out)).collect();
-            meta.catalog.amend(layer.key, &mut |piece| stored::fill_roots(piece, &roots));
+    for layer in &frozen.layers {
+        for tree in &layer.trees {
+            loop {
+                let mut out = |address: BlockAddress, page: &[u8; 4096]| {
+                    writes.push((address, Buffer::from_slice(page)));
+                };
+                let whole = tree.encode_some(core.id, generation, PAGES_AT_ONCE, &mut out);
+                if writes.len() >= PAGES_AT_ONCE {
+                    io.write_all(std::mem::take(&mut writes), WRITING).await?;
+                }
+                if whole {
+                    break;
+                }
+            }
         }
-        meta.catalog.encode(core.id, generation, &mut out);
-        for group in &frozen.groups {
-            let page = group.encode(core.id, generation, &core.geometry.read());
-            let entry = group.entry(&page);
-            let address = core.geometry.read().bitmap_slot(group.index, group.slot);
-            out(address, &page);
-            meta.groups.amend(u64::from(group.index.0), &mut |value| value.copy_from_slice(&entry.encode()));
-        }
-        meta.groups.encode(core.id, generation, &mut out);
+        let roots: Vec<_> = layer.trees.iter().map(|tree| tree.root_pointer()).collect();
+        core.meta.lock().catalog.amend(layer.key, &mut |piece| stored::fill_roots(piece, &roots));
     }
-    io.write_all(writes, "writing a checkpoint").await
+    encode_meta(core, frozen, generation, &mut writes);
+    io.write_all(writes, WRITING).await
+}
+
+/// The catalog, the bitmaps and the group table, in this order: each names what was made before it.
+fn encode_meta(
+    core: &Core,
+    frozen: &Frozen,
+    generation: Generation,
+    writes: &mut Vec<(BlockAddress, Buffer)>,
+) {
+    let mut out = |address: BlockAddress, page: &[u8; 4096]| writes.push((address, Buffer::from_slice(page)));
+    let mut guard = core.meta.lock();
+    let meta = &mut *guard;
+    meta.catalog.encode(core.id, generation, &mut out);
+    for group in &frozen.groups {
+        let page = group.encode(core.id, generation, &core.geometry.read());
+        let entry = group.entry(&page);
+        let address = core.geometry.read().bitmap_slot(group.index, group.slot);
+        out(address, &page);
+        meta.groups.amend(u64::from(group.index.0), &mut |value| value.copy_from_slice(&entry.encode()));
+    }
+    meta.groups.encode(core.id, generation, &mut out);
 }
 
 fn next_superblock(core: &Core, frozen: &Frozen, state: State) -> Superblock {

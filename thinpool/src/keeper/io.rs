@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Longest sleep while nothing completes.
 const NAP: Duration = Duration::from_millis(100);
 
+/// Writes of one task in flight; the keeper does other things between them.
+const WRITES_AT_ONCE: usize = 32;
+
 pub(crate) struct KeeperIo {
     inner: Mutex<Inner>,
     descriptor: Option<OwnedFd>,
@@ -119,16 +122,20 @@ impl KeeperIo {
         writes: Vec<(BlockAddress, Buffer)>,
         doing: &'static str,
     ) -> Result<(), Error> {
-        let mut tokens = Vec::with_capacity(writes.len());
-        for (address, buffer) in writes {
-            let operation =
-                Operation::Write { offset: address.byte_offset(), buffer, durability: Durability::Cached };
-            tokens.push(self.start(operation));
-        }
+        let mut tokens = VecDeque::with_capacity(WRITES_AT_ONCE);
         let mut outcome = Ok(());
-        for token in tokens {
-            if let Err(error) = self.finish(token).await {
-                outcome = Err(Error::io(doing)(error));
+        let mut writes = writes.into_iter();
+        loop {
+            let next = writes.next();
+            if next.is_none() || tokens.len() == WRITES_AT_ONCE {
+                let Some(token) = tokens.pop_front() else { break };
+                if let Err(error) = self.finish(token).await {
+                    outcome = Err(Error::io(doing)(error));
+                }
+            }
+            if let Some((address, buffer)) = next {
+                let (offset, durability) = (address.byte_offset(), Durability::Cached);
+                tokens.push_back(self.start(Operation::Write { offset, buffer, durability }));
             }
         }
         outcome

@@ -1,4 +1,5 @@
-//! Bringing what the allocator asks for: bitmaps that are not loaded, groups the file has no space for yet.
+//! Bringing what the allocator asks for: bitmaps that are not loaded, groups the file has no space for yet; the latter
+//! ahead of need where there are plenty, since a request that needs one waits.
 
 use super::Desk;
 use super::io::KeeperIo;
@@ -7,15 +8,21 @@ use crate::error::Error;
 use crate::geometry::GroupIndex;
 use crate::groups::GroupKind;
 use blockstore::{IoError, Operation};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
+
+/// Bytes the file is asked for at a time. A file system keeps everybody else from the file meanwhile: a memory file system
+/// clears some 2 to 4 GB a second.
+const PIECE_BYTES: u64 = 512 << 10;
 
 pub(crate) async fn run(desk: Desk) {
     let core = &desk.core;
     loop {
-        let needed = || {
+        let asked = || {
             let needs = core.needs.lock();
             !needs.load.is_empty() || !needs.activate.is_empty()
         };
+        let needed = || asked() || core.groups.lock().data_wanted().is_some();
         desk.until(|| core.closed.load(Ordering::SeqCst) || needed()).await;
         if core.closed.load(Ordering::SeqCst) {
             return;
@@ -31,13 +38,25 @@ pub(crate) async fn run(desk: Desk) {
             }
         }
         for group in activate {
-            let secured = secure_metadata(core, &desk.io).await;
-            if !secured || activate_group(core, &desk.io, group, GroupKind::Data).await.is_err() {
-                core.groups.lock().refuse(group);
-            }
+            provide_data(core, &desk.io, group).await;
+        }
+        let ahead = core.groups.lock().data_wanted();
+        if let Some(group) = ahead.filter(|_| !asked()) {
+            provide_data(core, &desk.io, group).await;
         }
         core.announce();
         core.stepped();
+    }
+}
+
+/// Does nothing when data has the group already: many requests may ask for the same.
+async fn provide_data(core: &Core, io: &KeeperIo, group: GroupIndex) {
+    if core.groups.lock().kind_of(group) == Some(GroupKind::Data) {
+        return;
+    }
+    let secured = secure_metadata(core, io).await;
+    if !secured || activate_group(core, io, group, GroupKind::Data).await.is_err() {
+        core.groups.lock().refuse(group);
     }
 }
 
@@ -75,11 +94,27 @@ pub(crate) async fn activate_group(
         let geometry = core.geometry.read();
         (geometry.first_block(group), geometry.group_len(group))
     };
-    let operation = Operation::Allocate { offset: first.byte_offset(), length: blocks.bytes() };
-    match io.run(operation).await {
-        Ok(_) | Err(IoError::Unsupported) => {}
-        Err(error) => return Err(Error::io("allocating a group in the file")(error)),
+    let end = first.byte_offset() + blocks.bytes();
+    let mut offset = first.byte_offset();
+    while offset < end {
+        let length = PIECE_BYTES.min(end - offset);
+        match io.run(Operation::Allocate { offset, length }).await {
+            Ok(_) => offset += length,
+            Err(IoError::Unsupported) => break,
+            Err(error) => {
+                give_back(io, first.byte_offset()..offset).await;
+                return Err(Error::io("allocating a group in the file")(error));
+            }
+        }
     }
     core.groups.lock().activate(group, kind);
     Ok(())
+}
+
+/// What the file has got for a group that it cannot hold whole. Where that fails, the space is only not used.
+async fn give_back(io: &KeeperIo, range: Range<u64>) {
+    if !range.is_empty() {
+        let _unused_space =
+            io.run(Operation::Discard { offset: range.start, length: range.end - range.start }).await;
+    }
 }

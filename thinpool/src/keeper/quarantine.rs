@@ -5,11 +5,17 @@ use crate::core::{Core, Quarantined};
 use crate::groups::Run;
 use crate::ids::CommitNumber;
 use crate::mutants::{self, Mutant};
-use blockstore::Operation;
+use blockstore::{Operation, Token};
 use std::sync::atomic::Ordering;
 
 /// Blocks released at a time.
 const RUNS_MAX: usize = 1024;
+
+/// Discards in flight; the keeper does other things between them.
+const DISCARDS_AT_ONCE: usize = 8;
+
+/// Bytes of one discard. A file system keeps everybody else from the file meanwhile.
+const PIECE_BYTES: u64 = 4 << 20;
 
 /// Turns epochs for whoever asked, one grace period at a time.
 pub(crate) async fn grace_periods(desk: Desk) {
@@ -82,16 +88,25 @@ fn durable_front(core: &Core) -> Vec<Quarantined> {
 
 /// A discard that fails gives nothing back; the block is reusable all the same.
 async fn discard(desk: &Desk, runs: &[Quarantined]) {
-    let mut tokens = Vec::new();
-    for run in data_of(&desk.core, runs) {
-        let (offset, length) = (run.address.byte_offset(), run.length.bytes());
-        tokens.push(desk.io.start(Operation::Discard { offset, length }));
-    }
-    for token in tokens {
-        if desk.io.finish(token).await.is_err() {
-            desk.core.discard_failures.fetch_add(1, Ordering::Relaxed);
+    let pieces: Vec<(u64, u64)> = data_of(&desk.core, runs).into_iter().flat_map(pieces).collect();
+    for some in pieces.chunks(DISCARDS_AT_ONCE) {
+        let start = |(offset, length): &(u64, u64)| {
+            desk.io.start(Operation::Discard { offset: *offset, length: *length })
+        };
+        let tokens: Vec<Token> = some.iter().map(start).collect();
+        for token in tokens {
+            if desk.io.finish(token).await.is_err() {
+                desk.core.discard_failures.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
+}
+
+/// Offsets and lengths in bytes, none longer than what is discarded in one operation.
+fn pieces(run: Run) -> impl Iterator<Item = (u64, u64)> {
+    let (start, length) = (run.address.byte_offset(), run.length.bytes());
+    let from_start = (0..length).step_by(usize::try_from(PIECE_BYTES).expect("a few MiB"));
+    from_start.map(move |from| (start + from, PIECE_BYTES.min(length - from)))
 }
 
 /// Metadata is never punched.

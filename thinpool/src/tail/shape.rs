@@ -19,9 +19,9 @@ pub struct Shape {
 }
 
 impl Default for Shape {
-    /// 16 MiB in 64 lanes: what a restart replays in a fraction of a second, and a commit empties many times a second.
+    /// 8 MiB in 32 lanes: what a restart replays in a fraction of a second, and a commit empties many times a second.
     fn default() -> Self {
-        Self { lanes: LANES_MAX, lane_bytes: 256 << 10 }
+        Self { lanes: 32, lane_bytes: 256 << 10 }
     }
 }
 

@@ -255,7 +255,7 @@ fn shapes_out_of_bounds_are_refused() {
             "{lanes}, {lane_bytes}"
         );
     }
-    assert_eq!(Shape::default().total_bytes(), (16 << 20) + 4096);
+    assert_eq!(Shape::default().total_bytes(), (8 << 20) + 4096);
 }
 
 #[test]

@@ -111,9 +111,10 @@ impl PoolModel {
 
     pub(crate) fn acknowledge_write(&mut self, name: &str, range: Range<usize>, value: Value, through: bool) {
         self.each(name, range, |sector| {
-            // What the sector held before may be any of these, and power loss may bring it back.
+            // What the sector held before may be any of these, and power loss may bring it back. A flush that began
+            // before this write has ended may have made any of them durable, too.
             let others = std::mem::take(&mut sector.maybe).into_iter().filter(|other| *other != value);
-            sector.since.splice(0..0, others);
+            sector.since.extend(others);
             sector.since.push(value);
             if through {
                 sector.settle(value);
