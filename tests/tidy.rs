@@ -52,8 +52,9 @@ const BINCODE: [&str; 3] =
 /// All that the two others take from it.
 const BINCODE_DERIVES: &str = "use bincode::{Decode, Encode};";
 
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "blockstore/src/buffer.rs",
+    "blockstore/src/buffer/arena.rs",
     "blockstore/src/buffer/region.rs",
     "blockstore/src/file/lock.rs",
     "blockstore/src/mapped/map.rs",

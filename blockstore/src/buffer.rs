@@ -5,6 +5,7 @@
 //! its memory to a small list of the thread, from which `zeroed` and `from_slice` take it, overwriting every byte
 //! that becomes visible.
 
+pub(crate) mod arena;
 mod region;
 
 use region::Region;

@@ -1,6 +1,6 @@
 //! One allocation that buffers are ranges of, and the thread's list of regions to use again.
 
-use super::BUFFER_ALIGNMENT;
+use super::{BUFFER_ALIGNMENT, arena};
 use std::alloc::{self, Layout};
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -17,7 +17,8 @@ thread_local! {
     static RECYCLED: RefCell<[Vec<Arc<Region>>; CLASSES]> = const { RefCell::new([const { Vec::new() }; CLASSES]) };
 }
 
-/// Initialised memory, aligned to `BUFFER_ALIGNMENT`. Invariant: `pointer` was allocated with `layout`.
+/// Initialised memory, aligned to `BUFFER_ALIGNMENT`. Invariant: `pointer` was allocated with `layout`, or is a place of
+/// that size in the arena.
 #[derive(Debug)]
 pub(super) struct Region {
     pointer: NonNull<u8>,
@@ -38,7 +39,7 @@ impl Region {
         let old = RECYCLED.try_with(|lists| lists.borrow_mut()[class].pop()).ok().flatten();
         match old {
             Some(region) => (region, false),
-            None => (Arc::new(Self::allocate(BUFFER_ALIGNMENT << class)), true),
+            None => Self::anew(BUFFER_ALIGNMENT << class),
         }
     }
 
@@ -62,9 +63,16 @@ impl Region {
         self.pointer
     }
 
+    /// In the arena if there is room.
+    fn anew(size: usize) -> (Arc<Self>, bool) {
+        match arena::take(size) {
+            Some((pointer, fresh)) => (Arc::new(Self { pointer, layout: layout(size) }), fresh),
+            None => (Arc::new(Self::allocate(size)), true),
+        }
+    }
+
     fn allocate(size: usize) -> Self {
-        let layout =
-            Layout::from_size_align(size, BUFFER_ALIGNMENT).expect("a size in memory rounded to a page");
+        let layout = layout(size);
         // SAFETY: the layout's size is not zero, see `take`.
         let pointer = unsafe { alloc::alloc_zeroed(layout) };
         let Some(pointer) = NonNull::new(pointer) else { alloc::handle_alloc_error(layout) };
@@ -74,9 +82,15 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `pointer` came from `alloc_zeroed` with this layout, and this is the region's only drop.
-        unsafe { alloc::dealloc(self.pointer.as_ptr(), self.layout) }
+        if !arena::give_back(self.pointer, self.layout.size()) {
+            // SAFETY: `pointer` came from `alloc_zeroed` with this layout, and this is the region's only drop.
+            unsafe { alloc::dealloc(self.pointer.as_ptr(), self.layout) }
+        }
     }
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, BUFFER_ALIGNMENT).expect("a size in memory rounded to a page")
 }
 
 /// Which list a size belongs to: the smallest power of two that holds it.

@@ -6,6 +6,7 @@
 //! queue, so neither overflows.
 
 use super::Flight;
+use crate::buffer::arena::{self, Arena};
 use crate::error::IoError;
 use crate::file::ZEROS;
 use crate::file::progress::Step;
@@ -24,11 +25,15 @@ const BUSY_RETRIES_MAX: u32 = 16;
 /// Where the kernel's table of this ring has the file itself, and the file as the flushes see it.
 const DATA_FILE: Fd = Fd(0);
 const SYNC_FILE: Fd = Fd(1);
+/// Where the kernel's table of this ring has the arena.
+const ARENA: u16 = 0;
 
 pub(super) struct Ring {
     ring: IoUring,
     slots: Box<[Option<Flight>]>,
     free: Vec<usize>,
+    /// Memory that is registered; nothing where the kernel would not have it.
+    arena: Option<&'static Arena>,
 }
 
 impl Ring {
@@ -37,7 +42,8 @@ impl Ring {
         let sync_file = own_view(file)?;
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
-        Ok(Self { ring, slots, free: (0..depth).rev().collect() })
+        let arena = register_arena(&ring);
+        Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena })
     }
 
     pub(super) fn probe() -> io::Result<()> {
@@ -54,7 +60,7 @@ impl Ring {
         let slot = self.free.pop().expect("the channel's depth is the ring's");
         let flight = self.slots[slot].insert(flight);
         let user_data = u64::try_from(slot).expect("a slot's number");
-        let entry = entry(flight).user_data(user_data);
+        let entry = entry(flight, self.arena).user_data(user_data);
         // SAFETY: the memory that the entry names is the buffer of the flight in the slot, or the static zeros. The
         // flight stays in the slot, and nobody else can reach its buffer, until `land` has seen the kernel's answer;
         // where that can not be waited for, `drop` leaks it. A read's buffer is exclusively the flight's.
@@ -174,7 +180,17 @@ fn own_view(file: &File) -> io::Result<OwnedFd> {
     }
 }
 
-fn entry(flight: &mut Flight) -> Entry {
+/// A limit on locked memory may forbid it (RLIMIT_MEMLOCK); transfers then pin their pages one by one.
+fn register_arena(ring: &IoUring) -> Option<&'static Arena> {
+    let arena = arena::establish();
+    let (base, length) = arena.memory();
+    let memory = [libc::iovec { iov_base: base.cast(), iov_len: length }];
+    // SAFETY: the arena is never freed, and all that is transferred to it goes into buffers of flights.
+    let registered = unsafe { ring.submitter().register_buffers(&memory) };
+    registered.is_ok().then_some(arena)
+}
+
+fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
     if flight.settled.is_some() {
         return opcode::Nop::new().build();
     }
@@ -182,7 +198,12 @@ fn entry(flight: &mut Flight) -> Entry {
     let entry = match (step, &mut flight.submission.operation) {
         (Step::Read { offset, skip, length }, Operation::Read { buffer, .. }) => {
             let bytes = &mut buffer[skip..skip + length];
-            opcode::Read::new(DATA_FILE, bytes.as_mut_ptr(), call_length(length)).offset(offset).build()
+            let (fixed, start, length) = (is_in(arena, bytes), bytes.as_mut_ptr(), call_length(length));
+            if fixed {
+                opcode::ReadFixed::new(DATA_FILE, start, length, ARENA).offset(offset).build()
+            } else {
+                opcode::Read::new(DATA_FILE, start, length).offset(offset).build()
+            }
         }
         (Step::Write { offset, skip, length, durability }, Operation::Write { buffer, .. }) => {
             let bytes = &buffer[skip..skip + length];
@@ -190,8 +211,13 @@ fn entry(flight: &mut Flight) -> Entry {
                 Durability::Cached => 0,
                 Durability::Through => libc::RWF_DSYNC,
             };
-            let write = opcode::Write::new(DATA_FILE, bytes.as_ptr(), call_length(length));
-            write.offset(offset).rw_flags(flags).build()
+            let (start, length) = (bytes.as_ptr(), call_length(length));
+            if is_in(arena, bytes) {
+                let write = opcode::WriteFixed::new(DATA_FILE, start, length, ARENA);
+                write.offset(offset).rw_flags(flags).build()
+            } else {
+                opcode::Write::new(DATA_FILE, start, length).offset(offset).rw_flags(flags).build()
+            }
         }
         (Step::WriteZeros { offset, length }, _) => {
             let zeros = &ZEROS[..length];
@@ -205,6 +231,10 @@ fn entry(flight: &mut Flight) -> Entry {
         (step, operation) => unreachable!("{step:?} is no step of {operation:?}"),
     };
     entry.flags(Flags::FIXED_FILE)
+}
+
+fn is_in(arena: Option<&Arena>, bytes: &[u8]) -> bool {
+    arena.is_some_and(|arena| arena.holds(bytes))
 }
 
 fn call_length(length: usize) -> u32 {

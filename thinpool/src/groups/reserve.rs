@@ -16,9 +16,12 @@ const SPREAD_PART: u64 = 4;
 /// ... or while no more than this many groups' worth of blocks is free in data groups.
 const SPREAD_GROUPS: u64 = 4;
 
-/// A request waits for a new group only while less than one part in this many of that is free: the group is on its way
-/// already ([`Groups::data_wanted`]).
+/// A request waits for a large group only while less than one part in this many of that is free: the group is on its
+/// way already ([`Groups::data_wanted`]).
 const PATIENCE_PART: u64 = 2;
+
+/// Blocks of a group for which a file finds room in an instant: 16 MiB.
+const LARGE_BLOCKS: usize = 4096;
 
 /// Groups' worth of free windows that data should have at any time.
 const AHEAD_GROUPS: usize = 2;
@@ -52,7 +55,7 @@ impl Groups {
             if let Some(number) = self.next(Shelf::Promising(kind), kind) {
                 return Err(NoRun::NeedsLoad(index_at(number)));
             }
-            if let Some(number) = self.new_group(kind).filter(|_| self.is_data_crowded(PATIENCE_PART)) {
+            if let Some(number) = self.new_group(kind).filter(|_| self.is_worth_waiting()) {
                 return Err(NoRun::NeedsAllocation(index_at(number)));
             }
         }
@@ -138,6 +141,11 @@ impl Groups {
 
     fn longest_group(&self) -> usize {
         self.groups.first().map_or(0, |group| units::index_of(group.capacity()))
+    }
+
+    /// Whether a free window in a group that the file has no room for yet is better than any free block.
+    fn is_worth_waiting(&self) -> bool {
+        self.is_data_crowded(if self.longest_group() > LARGE_BLOCKS { PATIENCE_PART } else { 1 })
     }
 
     /// Whether less than one part in so many of what data may spread over is free.
