@@ -68,7 +68,7 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
     let (pair, random) = (AtomicU64::new(0), AtomicU64::new(seed));
     let failed = AtomicBool::new(false);
     let failure = parking_lot::Mutex::new(None);
-    let clock = Clock::start();
+    let (clock, minutes) = (Clock::start(), AtomicU64::new(0));
     let seconds = number("OFFSHOOT_SECONDS").unwrap_or(u64::MAX);
     let work = || {
         while !failed.load(Ordering::Relaxed) && clock.seconds() < seconds {
@@ -83,6 +83,10 @@ fn explore(start: &Start, ledger: &Arc<Ledger>, wanted: u64, seed: u64) -> Optio
             if let Err(why) = workload.run(start, ledger) {
                 failed.store(true, Ordering::Relaxed);
                 failure.lock().get_or_insert(why);
+            }
+            let now = clock.seconds() / 60;
+            if minutes.fetch_max(now, Ordering::Relaxed) < now {
+                println!("after {now} min: {} distinct states", ledger.distinct());
             }
         }
     };

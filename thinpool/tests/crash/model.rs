@@ -342,3 +342,19 @@ impl Expectation {
         Self { alternatives, faulty, hash: hasher.finish() }
     }
 }
+
+#[test]
+fn a_flush_from_before_a_write_leaves_open_what_a_failed_write_has_done() {
+    let (name, failed, later) = ("v".to_owned(), Value::written(1), Value::zeroed(2));
+    let mut model = PoolModel::default();
+    Change::Create { name: name.clone(), blocks: 1 }.apply(&mut model, Progress::Answered);
+    model.begin_write(&name, 0..1, failed);
+    model.fail_write(&name, 0..1);
+    let mark = model.mark(&name);
+    model.begin_write(&name, 0..1, later);
+    model.acknowledge_write(&name, 0..1, later, false);
+    model.settle(&mark);
+    let sector = &model.disks[&name].sectors[0];
+    assert!(sector.allows(Seen::Stamp { value: failed, lba: 0 }, 0, Loss::Power));
+    assert!(!sector.allows(Seen::Stamp { value: failed, lba: 0 }, 0, Loss::Process));
+}
