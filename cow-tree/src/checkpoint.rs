@@ -59,11 +59,11 @@ impl<L: Leaf> Tree<L> {
         out: &mut dyn FnMut(BlockAddress, &[u8; BLOCK_BYTES]),
     ) -> Option<Pointer> {
         let whole = self.encode_some(pool, generation, usize::MAX, out);
-        assert!(whole, "there are less nodes than that");
+        assert!(whole, "there are fewer nodes than that");
         self.root_pointer()
     }
 
-    /// The same for at most `most` pages; tells whether all are made now. Otherwise it goes on when it is called again.
+    /// The same for at most `pages_max` pages; tells whether all are made now. Otherwise it goes on when it is called again.
     ///
     /// # Panics
     /// If a node has no block.
@@ -71,10 +71,10 @@ impl<L: Leaf> Tree<L> {
         &self,
         pool: PoolId,
         generation: Generation,
-        most: usize,
+        pages_max: usize,
         out: &mut dyn FnMut(BlockAddress, &[u8; BLOCK_BYTES]),
     ) -> bool {
-        let mut press = Press { pool, generation, page: [0; BLOCK_BYTES], left: most, out };
+        let mut press = Press { pool, generation, page: [0; BLOCK_BYTES], left: pages_max, out };
         self.root.as_ref().is_none_or(|root| press.link(root))
     }
 

@@ -51,6 +51,7 @@ pub(crate) async fn run(desk: &Desk) -> Result<CheckReport, Error> {
     let core = &desk.core;
     let mut report = CheckReport::default();
     load_bitmaps(desk, &mut report).await?;
+    desk.until(|| core.is_poisoned() || !core.meta.lock().amending).await;
     let _hold = core.hold_releases();
     let moment = Moment::take(core);
     let mut blocks = Blocks::new(core.geometry.read().device_blocks());

@@ -149,6 +149,8 @@ pub(crate) struct Groups {
     metadata_cursor: usize,
     /// Between a freeze and its superblock.
     freezing: bool,
+    /// The file has no room for a group that nobody needs yet.
+    ahead_stopped: bool,
 }
 
 fn index_at(number: usize) -> GroupIndex {
@@ -176,6 +178,7 @@ impl Groups {
             data_cursor: 0,
             metadata_cursor: 0,
             freezing: false,
+            ahead_stopped: false,
         };
         groups.add_unused();
         for (index, entry) in entries {
@@ -279,7 +282,14 @@ impl Groups {
         let number = number_of(index);
         let group = &self.groups[number];
         let is_allowed = group.kind() == Some(kind) || kind == GroupKind::Metadata || self.may_take(number);
-        is_allowed && self.change(number, |group| group.adopt(kind))
+        let has_it = is_allowed && self.change(number, |group| group.adopt(kind));
+        self.ahead_stopped &= !has_it;
+        has_it
+    }
+
+    /// No group is wanted ahead of need until one that was needed has been had.
+    pub(crate) fn stop_ahead(&mut self) {
+        self.ahead_stopped = true;
     }
 
     /// The file cannot be given space for the group, or its bitmap cannot be read: it is not offered any more.

@@ -21,6 +21,8 @@ pub struct Limits {
     pub tree: cow_tree::Limits,
     /// Tree nodes one step of a sweep looks at: bounds the time a volume's lock is held.
     pub sweep_nodes: usize,
+    /// Pages of a checkpoint that are made and written in one go; commits and commands come in between.
+    pub checkpoint_pages: usize,
     /// Whether freed blocks are given back to the device.
     pub discard: bool,
     /// The engine is only ever polled: no descriptors are made.
@@ -38,6 +40,7 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(5),
             tree: cow_tree::Limits::default(),
             sweep_nodes: 16,
+            checkpoint_pages: 64,
             discard: true,
             polled: false,
         }

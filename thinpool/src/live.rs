@@ -111,11 +111,11 @@ impl Live {
     /// The blocks of the window are placed around `address` from now on.
     pub(crate) fn remember_window(&self, at: LogicalBlock, address: BlockAddress) {
         let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
-        let mut windows = self.windows.lock();
-        if windows.len() >= WINDOWS_MAX {
+        let (mut windows, window) = (self.windows.lock(), at.0 / WINDOW_BLOCKS);
+        if windows.len() >= WINDOWS_MAX && !windows.contains_key(&window) {
             windows.clear();
         }
-        windows.insert(at.0 / WINDOW_BLOCKS, BlockAddress(base));
+        windows.insert(window, BlockAddress(base));
     }
 
     pub(crate) fn is_gate_closed(&self) -> bool {

@@ -84,6 +84,8 @@ pub(crate) struct MetaTrees {
     pub(crate) catalog: RecordTree,
     pub(crate) groups: RecordTree,
     pub(crate) nodes: RecordNodes,
+    /// Between a freeze and its pages: records are amended in place, so nobody may fork the trees.
+    pub(crate) amending: bool,
 }
 
 impl MetaTrees {
@@ -92,6 +94,7 @@ impl MetaTrees {
             catalog: Tree::stored_with(catalog, limits),
             groups: Tree::stored_with(groups, limits),
             nodes: RecordNodes::default(),
+            amending: false,
         }
     }
 

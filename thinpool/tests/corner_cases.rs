@@ -4,7 +4,7 @@ mod engine;
 
 use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
 use cow_tree::units::PoolId;
-use engine::{BLOCK, Engine, MIB, limits, n, small_tail, snapshot, volume};
+use engine::{BLOCK, Engine, MIB, limits, n, small_tail, snapshot, tiny_limits, volume};
 use std::sync::Arc;
 use thinpool::{Command, CreateOptions, GeometryOptions, RequestError, create};
 
@@ -108,4 +108,20 @@ fn settling_ends_while_a_guest_writes_trims_and_flushes() {
         }
     }
     panic!("settling never ends");
+}
+
+#[test]
+fn a_check_may_come_at_any_moment_of_a_checkpoint() {
+    let mut engine = Engine::with(64 * MIB, tiny_limits(), GeometryOptions::default());
+    engine.must(volume("a", 32 * MIB));
+    let a = engine.attach("a");
+    for round in 0..400_u64 {
+        for write in 0..8 {
+            let block = (round * 8 + write).wrapping_mul(0x9e37_79b9_7f4a_7c15) % (32 * MIB / BLOCK);
+            engine.write(&a, block * BLOCK, &[7; 4096]).expect("there is space");
+        }
+        (0..round % 29).for_each(|_| drop(engine.tick()));
+        engine.assert_clean();
+    }
+    assert!(engine.status().generation > 20, "checkpoints came by themselves");
 }

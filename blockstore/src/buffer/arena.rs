@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 
 /// Bytes of the arena. It is pinned, so it must not be large: it holds 4,096 transfers of 4 KiB.
 const BYTES: usize = 16 << 20;
+/// Larger pieces come from elsewhere: pinning their pages costs little beside their transfer.
+const PLACE_BYTES_MAX: usize = 16 << 10;
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
@@ -45,14 +47,14 @@ pub(crate) fn establish() -> &'static Arena {
 /// A place of `size` bytes, a power of two of pages, and whether its bytes are zero. Nothing when there is no arena, or
 /// no room in it.
 pub(super) fn take(size: usize) -> Option<(NonNull<u8>, bool)> {
-    ARENA.get().and_then(|arena| arena.take(size))
+    ARENA.get().filter(|_| size <= PLACE_BYTES_MAX).and_then(|arena| arena.take(size))
 }
 
 /// Takes a place back; false when it is none of the arena's.
 pub(super) fn give_back(place: NonNull<u8>, size: usize) -> bool {
     let arena = ARENA.get().filter(|arena| arena.range().contains(&place.addr().get()));
     arena.is_some_and(|arena| {
-        arena.free.lock().list(size).push(place);
+        arena.give_back(place, size);
         true
     })
 }
@@ -75,6 +77,10 @@ impl Arena {
         free.unused = start.checked_add(size).filter(|end| *end <= BYTES)?;
         // SAFETY: `start` is inside the arena, since its end is.
         Some((unsafe { self.base.add(start) }, true))
+    }
+
+    fn give_back(&self, place: NonNull<u8>, size: usize) {
+        self.free.lock().list(size).push(place);
     }
 
     /// Its first byte and its length, to tell the kernel.
@@ -125,18 +131,20 @@ mod tests {
 
     #[test]
     fn a_place_that_was_used_is_not_taken_for_zeros() {
-        let arena = super::establish();
-        let (place, _) = arena.take(4096).expect("there is room");
-        assert!(super::give_back(place, 4096));
-        let (_, fresh) = arena.take(4096).expect("there is room");
-        assert!(!fresh);
+        let arena = Arena::new();
+        let (place, fresh) = arena.take(4096).expect("there is room");
+        assert!(fresh);
+        arena.give_back(place, 4096);
+        assert_eq!(arena.take(4096), Some((place, false)));
     }
 
     #[test]
     fn only_whole_pieces_of_the_arena_are_held_by_it() {
-        let arena = super::establish();
+        let arena = Arena::new();
         assert!(!arena.holds(&[0; 64]));
-        let buffer = crate::Buffer::zeroed(4096);
-        assert!(arena.holds(&buffer), "buffers are made there as long as there is room");
+        let (base, length) = arena.memory();
+        // SAFETY: the arena's bytes are initialised, and nobody has a place in it.
+        let all = unsafe { std::slice::from_raw_parts(base, length) };
+        assert!(arena.holds(all) && arena.holds(&all[length - 1..]));
     }
 }

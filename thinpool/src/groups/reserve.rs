@@ -26,6 +26,9 @@ const LARGE_BLOCKS: usize = 4096;
 /// Groups' worth of free windows that data should have at any time.
 const AHEAD_GROUPS: usize = 2;
 
+/// Groups with a free window that are looked at; with more of them data has enough.
+const AHEAD_LOOK_MAX: usize = 64;
+
 /// Groups that are not taken ahead of need, so that the last ones go to who needs them first.
 const AHEAD_UNUSED: u64 = 3;
 
@@ -105,6 +108,9 @@ impl Groups {
 
     /// A group that should become one of data before it is needed: a file system takes its time to give a file room.
     pub(crate) fn data_wanted(&self) -> Option<GroupIndex> {
+        if self.ahead_stopped {
+            return None;
+        }
         let is_early = self.counts.data.groups == 0 || self.counts.unused_groups < AHEAD_UNUSED;
         let may_load = self.shelves.next(Shelf::Promising(GroupKind::Data), 0).is_some();
         if is_early || may_load || !self.is_data_crowded(1) {
@@ -112,9 +118,9 @@ impl Groups {
         }
         let wanted = AHEAD_GROUPS * self.longest_group() / self.window.blocks();
         let mut free = 0;
-        for number in self.shelves.all(Shelf::Windows(GroupKind::Data)) {
+        for (looked_at, number) in self.shelves.all(Shelf::Windows(GroupKind::Data)).enumerate() {
             free += self.groups[number].windows_free();
-            if free >= wanted {
+            if free >= wanted || looked_at >= AHEAD_LOOK_MAX {
                 return None;
             }
         }

@@ -20,8 +20,7 @@ use std::sync::atomic::Ordering;
 
 /// Freezing is tried again after something was brought; this many times at most.
 const THAWS_MAX: usize = 100_000;
-/// Pages made and written in one go; the keeper does other things between two of them.
-const PAGES_AT_ONCE: usize = 64;
+/// What write errors are told to have interrupted.
 const WRITING: &str = "writing a checkpoint";
 
 pub(crate) async fn run(desk: Desk) {
@@ -60,6 +59,7 @@ fn is_due(core: &Core) -> bool {
 /// Writes one checkpoint.
 pub(crate) async fn checkpoint(core: &Core, io: &KeeperIo, state: State) -> Result<(), Error> {
     let frozen = freeze_patiently(core, io).await?;
+    core.meta.lock().amending = true;
     write_trees(core, io, &frozen).await?;
     if !mutants::active(Mutant::NoFlushBeforeSuperblock) {
         io.flush("flushing a checkpoint").await?;
@@ -116,8 +116,8 @@ async fn write_trees(core: &Core, io: &KeeperIo, frozen: &Frozen) -> Result<(), 
                 let mut out = |address: BlockAddress, page: &[u8; 4096]| {
                     writes.push((address, Buffer::from_slice(page)));
                 };
-                let whole = tree.encode_some(core.id, generation, PAGES_AT_ONCE, &mut out);
-                if writes.len() >= PAGES_AT_ONCE {
+                let whole = tree.encode_some(core.id, generation, core.limits.checkpoint_pages, &mut out);
+                if writes.len() >= core.limits.checkpoint_pages {
                     io.write_all(std::mem::take(&mut writes), WRITING).await?;
                 }
                 if whole {
@@ -151,6 +151,7 @@ fn encode_meta(
         meta.groups.amend(u64::from(group.index.0), &mut |value| value.copy_from_slice(&entry.encode()));
     }
     meta.groups.encode(core.id, generation, &mut out);
+    meta.amending = false;
 }
 
 fn next_superblock(core: &Core, frozen: &Frozen, state: State) -> Superblock {

@@ -116,7 +116,7 @@ impl KeeperIo {
         Ok(buffer.expect("a read gives its buffer back"))
     }
 
-    /// Writes blocks at several places and waits for all of them.
+    /// Writes blocks at several places and waits for all that were begun: none is after one has failed.
     pub(crate) async fn write_all(
         &self,
         writes: Vec<(BlockAddress, Buffer)>,
@@ -129,11 +129,12 @@ impl KeeperIo {
             let next = writes.next();
             if next.is_none() || tokens.len() == WRITES_AT_ONCE {
                 let Some(token) = tokens.pop_front() else { break };
-                if let Err(error) = self.finish(token).await {
-                    outcome = Err(Error::io(doing)(error));
-                }
+                let written = self.finish(token).await;
+                outcome = outcome.and(written.map(drop).map_err(Error::io(doing)));
             }
-            if let Some((address, buffer)) = next {
+            if let Some((address, buffer)) = next
+                && outcome.is_ok()
+            {
                 let (offset, durability) = (address.byte_offset(), Durability::Cached);
                 tokens.push_back(self.start(Operation::Write { offset, buffer, durability }));
             }

@@ -8,12 +8,11 @@ use crate::error::Error;
 use crate::geometry::GroupIndex;
 use crate::groups::GroupKind;
 use blockstore::{IoError, Operation};
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Bytes the file is asked for at a time. A file system keeps everybody else from the file meanwhile: a memory file system
-/// clears some 2 to 4 GB a second.
-const PIECE_BYTES: u64 = 512 << 10;
+/// Bytes the file is asked for by one operation. A file system keeps everybody else from the file meanwhile: a memory file
+/// system clears some 2 to 4 GB a second.
+const ALLOCATE_BYTES_MAX: u64 = 512 << 10;
 
 pub(crate) async fn run(desk: Desk) {
     let core = &desk.core;
@@ -40,23 +39,45 @@ pub(crate) async fn run(desk: Desk) {
         for group in activate {
             provide_data(core, &desk.io, group).await;
         }
-        let ahead = core.groups.lock().data_wanted();
-        if let Some(group) = ahead.filter(|_| !asked()) {
-            provide_data(core, &desk.io, group).await;
-        }
+        provide_ahead(core, &desk.io, asked).await;
         core.announce();
         core.stepped();
     }
 }
 
-/// Does nothing when data has the group already: many requests may ask for the same.
+/// Does nothing when data has the group already: many requests may ask for the same. When metadata has taken it meanwhile,
+/// whoever asked for it asks for another one.
 async fn provide_data(core: &Core, io: &KeeperIo, group: GroupIndex) {
-    if core.groups.lock().kind_of(group) == Some(GroupKind::Data) {
+    let before = core.groups.lock().kind_of(group);
+    let is_as_before = || core.groups.lock().kind_of(group) == before;
+    if before == Some(GroupKind::Data) {
         return;
     }
     let secured = secure_metadata(core, io).await;
-    if !secured || activate_group(core, io, group, GroupKind::Data).await.is_err() {
+    if !is_as_before() {
+        return;
+    }
+    let provided = secured && activate_group(core, io, group, GroupKind::Data).await.is_ok();
+    if !provided && is_as_before() {
         core.groups.lock().refuse(group);
+    }
+}
+
+/// A group that nobody needs yet, while nobody asks for anything. When it is begun again, what the file has got already
+/// costs next to nothing.
+async fn provide_ahead(core: &Core, io: &KeeperIo, asked: impl Fn() -> bool) {
+    if core.groups.lock().data_wanted().is_none() {
+        return;
+    }
+    let secured = secure_metadata(core, io).await;
+    let Some(group) = core.groups.lock().data_wanted() else { return };
+    if !secured {
+        return core.groups.lock().stop_ahead();
+    }
+    match allocate(core, io, group, || !asked()).await {
+        Ok(Extent::Whole) => drop(core.groups.lock().activate(group, GroupKind::Data)),
+        Ok(Extent::Part) => {}
+        Err(_) => core.groups.lock().stop_ahead(),
     }
 }
 
@@ -83,13 +104,33 @@ pub(crate) async fn load_group(core: &Core, io: &KeeperIo, group: GroupIndex) ->
     Ok(groups.load(group, &page)?)
 }
 
-/// Makes the file hold a group for real before its first block is handed out.
+/// Makes the file hold a group for real before its first block is handed out. Somebody else may have given it a kind
+/// meanwhile; then it keeps that.
 pub(crate) async fn activate_group(
     core: &Core,
     io: &KeeperIo,
     group: GroupIndex,
     kind: GroupKind,
 ) -> Result<(), Error> {
+    allocate(core, io, group, || true).await?;
+    core.groups.lock().activate(group, kind);
+    Ok(())
+}
+
+/// How much of a group the file holds.
+enum Extent {
+    Part,
+    Whole,
+}
+
+/// Asks the file for a group, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
+/// somebody else may be about to use the same group.
+async fn allocate(
+    core: &Core,
+    io: &KeeperIo,
+    group: GroupIndex,
+    go_on: impl Fn() -> bool,
+) -> Result<Extent, Error> {
     let (first, blocks) = {
         let geometry = core.geometry.read();
         (geometry.first_block(group), geometry.group_len(group))
@@ -97,24 +138,15 @@ pub(crate) async fn activate_group(
     let end = first.byte_offset() + blocks.bytes();
     let mut offset = first.byte_offset();
     while offset < end {
-        let length = PIECE_BYTES.min(end - offset);
+        if !go_on() {
+            return Ok(Extent::Part);
+        }
+        let length = ALLOCATE_BYTES_MAX.min(end - offset);
         match io.run(Operation::Allocate { offset, length }).await {
             Ok(_) => offset += length,
             Err(IoError::Unsupported) => break,
-            Err(error) => {
-                give_back(io, first.byte_offset()..offset).await;
-                return Err(Error::io("allocating a group in the file")(error));
-            }
+            Err(error) => return Err(Error::io("allocating a group in the file")(error)),
         }
     }
-    core.groups.lock().activate(group, kind);
-    Ok(())
-}
-
-/// What the file has got for a group that it cannot hold whole. Where that fails, the space is only not used.
-async fn give_back(io: &KeeperIo, range: Range<u64>) {
-    if !range.is_empty() {
-        let _unused_space =
-            io.run(Operation::Discard { offset: range.start, length: range.end - range.start }).await;
-    }
+    Ok(Extent::Whole)
 }

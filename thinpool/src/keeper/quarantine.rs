@@ -15,7 +15,7 @@ const RUNS_MAX: usize = 1024;
 const DISCARDS_AT_ONCE: usize = 8;
 
 /// Bytes of one discard. A file system keeps everybody else from the file meanwhile.
-const PIECE_BYTES: u64 = 4 << 20;
+const DISCARD_BYTES_MAX: u64 = 4 << 20;
 
 /// Turns epochs for whoever asked, one grace period at a time.
 pub(crate) async fn grace_periods(desk: Desk) {
@@ -105,8 +105,8 @@ async fn discard(desk: &Desk, runs: &[Quarantined]) {
 /// Offsets and lengths in bytes, none longer than what is discarded in one operation.
 fn pieces(run: Run) -> impl Iterator<Item = (u64, u64)> {
     let (start, length) = (run.address.byte_offset(), run.length.bytes());
-    let from_start = (0..length).step_by(usize::try_from(PIECE_BYTES).expect("a few MiB"));
-    from_start.map(move |from| (start + from, PIECE_BYTES.min(length - from)))
+    let from_start = (0..length).step_by(usize::try_from(DISCARD_BYTES_MAX).expect("a few MiB"));
+    from_start.map(move |from| (start + from, DISCARD_BYTES_MAX.min(length - from)))
 }
 
 /// Metadata is never punched.

@@ -26,6 +26,8 @@ const NESTED_CASES: usize = 3;
 pub(crate) struct Ledger {
     /// Hashes of what recovery read and of what was expected of it.
     distinct: Mutex<HashSet<u128>>,
+    /// The same with the tail: of each of them the pool was used again.
+    used: Mutex<HashSet<u128>>,
     /// The same, with what the readers of all volumes read.
     distinct_data: Mutex<HashSet<u128>>,
     pub(crate) states: AtomicU64,
@@ -105,7 +107,11 @@ impl Explorer {
         let expected = u128::from(remains.expectation.hash) << 1 | u128::from(remains.loss == Loss::Power);
         let expected = expected.wrapping_mul(SPREAD);
         let ledger = self.ledger.clone();
-        let is_new = |recovery: &ReadLog| ledger.distinct.lock().insert(recovery.hash() ^ expected);
+        let promised = u128::from(promise).wrapping_mul(SPREAD);
+        let is_new = |recovery: &ReadLog| {
+            ledger.distinct.lock().insert(recovery.hash() ^ expected);
+            ledger.used.lock().insert(recovery.hash() ^ promised)
+        };
         let judged = catch_unwind(AssertUnwindSafe(|| judge(&remains, watch, is_new, &mut chance)));
         let verdict = judged.unwrap_or_else(|panic| Err(format!("panic: {}", words(panic.as_ref()))));
         let verdict = verdict.map_err(|why| format!("{why}\n  {}", describe(moment, case, depth)))?;

@@ -103,8 +103,8 @@ const STALE_IN: usize = 8;
 /// One opening in so many is closed cleanly.
 const CLOSED_IN: usize = 16;
 
-/// Opens, checks and reads everything. A pool whose recovery read what none before it had read (`is_new`) is used as
-/// well.
+/// Opens, checks and reads everything. A pool whose recovery read what none before it had read (`is_new`), of the device
+/// and of the tail, is used as well.
 pub(crate) fn judge(
     remains: &Remains,
     watch: Watch,
@@ -136,14 +136,13 @@ pub(crate) fn judge(
     let found = find(&mut running)?;
     let reads = device.reads();
     compare(&found, remains)?;
-    // What was new to others must not decide what chance brings below: a failure is found again by its seed alone.
+    // What others have met must not decide what chance brings below.
     let mut use_chance = Chance::new(chance.next());
-    if is_new(&recovery) {
+    let stale = remains.stale_tail.as_ref().filter(|_| chance.one_in(STALE_IN));
+    if is_new(&recovery) || stale.is_some() {
         use_again(&mut running, &found, &mut use_chance)?;
     }
-    if let Some(stale) = &remains.stale_tail
-        && chance.one_in(STALE_IN)
-    {
+    if let Some(stale) = stale {
         open_with_stale_tail(running, &device, stale, chance)?;
     } else if chance.one_in(CLOSED_IN) {
         running.command(Command::Close).map_err(|error| format!("closing after recovery: {error}"))?;

@@ -45,6 +45,7 @@ pub(crate) fn limits() -> Limits {
         drain_timeout: Duration::from_secs(3600),
         tree: cow_tree::Limits::small(4),
         sweep_nodes: 2,
+        checkpoint_pages: 2,
         discard: true,
         polled: true,
     }

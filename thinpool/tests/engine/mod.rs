@@ -29,6 +29,7 @@ pub(crate) fn tiny_limits() -> Limits {
         requests_max: 16,
         device_depth: 16,
         sweep_nodes: 1,
+        checkpoint_pages: 1,
         tree: cow_tree::Limits::new(4, 3),
         ..Limits::default()
     }

@@ -135,6 +135,35 @@ fn data_is_not_spread_over_the_pool_for_the_sake_of_windows() {
 }
 
 #[test]
+fn data_wants_groups_ahead_of_need_as_long_as_the_file_has_room() {
+    let settings = GroupSettings { geometry: geometry(40 * 32, 32), ..tiny() };
+    let mut groups = Groups::open(&settings, []).expect("an empty table");
+    assert_eq!(groups.data_wanted(), None, "a pool without data takes no room");
+    groups.activate(GroupIndex(0), GroupKind::Data);
+    let take_all = |groups: &mut Groups| {
+        while let Some(group) = groups.data_wanted() {
+            assert!(groups.activate(group, GroupKind::Data));
+        }
+        groups.counts().data.groups
+    };
+    // Three free windows a group, and two groups' worth of blocks are seven windows.
+    assert_eq!(take_all(&mut groups), 3);
+    for _ in 0..3 {
+        reserve(&mut groups, 1, Placement::default());
+    }
+    assert_eq!(take_all(&mut groups), 4);
+    reserve(&mut groups, 1, Placement::default());
+    reserve(&mut groups, 1, Placement::default());
+    reserve(&mut groups, 1, Placement::default());
+    assert!(groups.data_wanted().is_some());
+    groups.stop_ahead();
+    assert_eq!(groups.data_wanted(), None, "the file had no room");
+    groups.activate(GroupIndex(20), GroupKind::Data);
+    groups.stop_ahead();
+    assert_eq!(groups.data_wanted(), None);
+}
+
+#[test]
 fn every_block_of_the_pool_can_be_had() {
     let mut groups = Groups::open(&tiny(), []).expect("an empty table");
     let mut seen = std::collections::BTreeSet::new();
