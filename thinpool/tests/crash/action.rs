@@ -64,13 +64,14 @@ pub(crate) enum Action {
         name: String,
         blocks: usize,
     },
+    /// Of all these volumes at one instant.
     Snapshot {
-        volume: String,
+        volumes: Vec<String>,
         point: String,
     },
     Clone {
         source: String,
-        name: String,
+        names: Vec<String>,
     },
     Rollback {
         volume: String,
@@ -107,6 +108,14 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    pub(crate) fn snapshot(volumes: &[&str], point: &str) -> Self {
+        Self::Snapshot { volumes: owned(volumes), point: point.to_owned() }
+    }
+
+    pub(crate) fn clone(source: &str, names: &[&str]) -> Self {
+        Self::Clone { source: source.to_owned(), names: owned(names) }
+    }
+
     /// The volume of a guest's request.
     pub(crate) fn volume(&self) -> Option<&str> {
         match self {
@@ -118,6 +127,10 @@ impl Action {
             _ => None,
         }
     }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// The actions whose sequences of two are all tried, from the state [`crate::world::World::prepared`] makes.
@@ -144,8 +157,10 @@ pub(crate) fn alphabet() -> Vec<Action> {
         trim("b", Span::blocks(0, 8), Durable::Through),
         Action::Flush { volume: volume("a") },
         Action::Flush { volume: volume("b") },
-        Action::Snapshot { volume: volume("a"), point: volume("t") },
-        Action::Clone { source: volume("a@s"), name: volume("d") },
+        Action::snapshot(&["a"], "t"),
+        Action::snapshot(&["a", "b"], "u"),
+        Action::clone("a@s", &["d"]),
+        Action::clone("a@s", &["e", "f"]),
         Action::Rollback { volume: volume("a"), point: volume("s") },
         Action::Remove { name: volume("a@s") },
         Action::Remove { name: volume("c") },
@@ -206,7 +221,10 @@ impl Leaning {
     }
 }
 
+/// With so many names no command makes another one.
 const NAMES_MAX: usize = 9;
+/// Names that one command makes.
+const NAMES_AT_ONCE_MAX: usize = 3;
 
 /// Some action that makes sense in this state, more or less.
 pub(crate) fn random(model: &PoolModel, leaning: Leaning, chance: &mut Chance) -> Action {
@@ -281,10 +299,10 @@ fn command(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Cha
         points.iter().filter(|name| name.starts_with(&format!("{volume}@"))).cloned().collect();
     let lots = if leaning.style == Style::Mixed { 28 } else { 16 };
     match chance.below(lots) {
-        0..=4 if !full => Action::Snapshot { volume, point: fresh(chance) },
+        0..=4 if !full => Action::Snapshot { volumes: together(model, volume, chance), point: fresh(chance) },
         5..=7 if !full && !points.is_empty() => {
             let source = chance.pick(&points).expect("there is one").clone();
-            Action::Clone { source, name: fresh(chance) }
+            Action::Clone { source, names: (0..at_once(chance)).map(|_| fresh(chance)).collect() }
         }
         8 | 9 if !own.is_empty() => {
             let point = chance.pick(&own).expect("there is one");
@@ -308,6 +326,22 @@ fn command(model: &PoolModel, volume: String, leaning: Leaning, chance: &mut Cha
         _ if !full => create(leaning, chance),
         _ => Action::Pass,
     }
+}
+
+fn at_once(chance: &mut Chance) -> usize {
+    if chance.one_in(3) { 2 + chance.below(NAMES_AT_ONCE_MAX - 1) } else { 1 }
+}
+
+/// This volume, and sometimes others.
+fn together(model: &PoolModel, volume: String, chance: &mut Chance) -> Vec<String> {
+    let count = at_once(chance);
+    let mut others = names(model, &[Kind::Volume]);
+    others.retain(|other| *other != volume);
+    let mut volumes = vec![volume];
+    while volumes.len() < count && !others.is_empty() {
+        volumes.push(others.swap_remove(chance.below(others.len())));
+    }
+    volumes
 }
 
 fn names(model: &PoolModel, kinds: &[Kind]) -> Vec<String> {

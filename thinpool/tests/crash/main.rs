@@ -14,6 +14,7 @@ mod cases;
 mod chance;
 mod create;
 mod explorer;
+mod instant;
 mod judge;
 mod looks;
 mod model;

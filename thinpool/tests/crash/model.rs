@@ -204,12 +204,11 @@ pub(crate) enum Change {
     },
     Clone {
         source: String,
-        name: String,
+        names: Vec<String>,
     },
-    /// `seen` is what the snapshot may show, from the submission of the command on.
+    /// The snapshots by name, and what each may show, from the submission of the command on.
     Snapshot {
-        name: String,
-        seen: Disk,
+        points: Vec<(String, Disk)>,
     },
     Rollback {
         volume: String,
@@ -240,16 +239,31 @@ pub(crate) enum Progress {
 }
 
 impl Change {
-    pub(crate) fn snapshot(model: &PoolModel, volume: &str, name: String) -> Self {
-        let seen = model.disks.get(volume).map(|disk| Disk { kind: Kind::Snapshot, ..disk.clone() });
-        Self::Snapshot { name, seen: seen.unwrap_or(Disk { kind: Kind::Snapshot, sectors: Vec::new() }) }
+    /// `None` when a volume is not there, or a snapshot is there already.
+    pub(crate) fn snapshot(model: &PoolModel, volumes: &[String], point: &str) -> Option<Self> {
+        let sealed = |volume: &String| {
+            let (name, disk) = (format!("{volume}@{point}"), model.disks.get(volume)?);
+            let is_new = !model.disks.contains_key(&name);
+            is_new.then(|| (name, Disk { kind: Kind::Snapshot, ..disk.clone() }))
+        };
+        let points: Option<Vec<_>> = volumes.iter().map(sealed).collect();
+        points.map(|points| Self::Snapshot { points })
+    }
+
+    /// The names that a snapshot or a clone makes.
+    pub(crate) fn made(&self) -> Vec<String> {
+        match self {
+            Self::Snapshot { points } => points.iter().map(|(name, _)| name.clone()).collect(),
+            Self::Clone { names, .. } => names.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// A write that begins while the command is under way may or may not be in what it seals.
     pub(crate) fn meanwhile(&mut self, volume: &str, range: Range<usize>, value: Value) {
-        if let Self::Snapshot { name, seen } = self
-            && name.split('@').next() == Some(volume)
-        {
+        let Self::Snapshot { points } = self else { return };
+        let mut sealed = points.iter_mut().filter(|(name, _)| name.split('@').next() == Some(volume));
+        if let Some((_, seen)) = sealed.next() {
             let end = range.end.min(seen.sectors.len());
             seen.sectors[range.start.min(end)..end].iter_mut().for_each(|sector| sector.maybe.push(value));
         }
@@ -258,7 +272,7 @@ impl Change {
     /// Its name, for messages.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Snapshot { name, .. } => format!("Snapshot {{ {name} }}"),
+            Self::Snapshot { .. } => format!("Snapshot {{ {} }}", self.made().join(", ")),
             other => format!("{other:?}"),
         }
     }
@@ -282,18 +296,21 @@ impl Change {
                 let sectors = vec![Sector::NEVER; blocks * SECTORS_PER_BLOCK];
                 disks.insert(name.clone(), Disk { kind: Kind::Volume, sectors });
             }
-            Self::Clone { source, name } => {
-                if let Some(from) = disks.get(source).cloned() {
-                    disks.insert(name.clone(), Disk { kind: Kind::Volume, ..from });
-                }
+            Self::Clone { source, names } => {
+                let from = disks.get(source).map(|from| Disk { kind: Kind::Volume, ..from.clone() });
+                disks.extend(
+                    from.iter().flat_map(|from| names.iter().map(|name| (name.clone(), from.clone()))),
+                );
             }
-            Self::Snapshot { name, seen } => {
-                let mut seen = seen.clone();
-                if progress == Progress::Answered {
-                    let mark = seen.mark();
-                    seen.settle(&mark);
+            Self::Snapshot { points } => {
+                for (name, seen) in points {
+                    let mut seen = seen.clone();
+                    if progress == Progress::Answered {
+                        let mark = seen.mark();
+                        seen.settle(&mark);
+                    }
+                    disks.insert(name.clone(), seen);
                 }
-                disks.insert(name.clone(), seen);
             }
             Self::Rollback { volume, to } => {
                 if let Some(from) = disks.get(to).cloned() {

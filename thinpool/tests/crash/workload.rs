@@ -141,7 +141,7 @@ fn absorb(seed: u64, start: &Start, ledger: &Arc<Ledger>, trace: &mut Vec<Action
         let point = format!("x{turn}");
         let actions = [
             write(blocks),
-            Action::Snapshot { volume: "b".to_owned(), point: point.clone() },
+            Action::snapshot(&["b"], &point),
             Action::Drain,
             Action::Remove { name: format!("b@{point}") },
             write(Span { first: blocks.first, count: 8 }),

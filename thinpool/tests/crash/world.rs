@@ -152,8 +152,8 @@ impl Start {
             Action::Create { name: text("b"), blocks: 8 },
             write("a", 0, 4),
             write("b", 1, 2),
-            Action::Snapshot { volume: text("a"), point: text("s") },
-            Action::Clone { source: text("a@s"), name: text("c") },
+            Action::snapshot(&["a"], "s"),
+            Action::clone("a@s", &["c"]),
             write("a", 1, 1),
             write("a", 6, 1),
             write("c", 2, 2),
@@ -403,7 +403,9 @@ impl World {
         let Some((command, change)) = self.plan(action)? else { return Ok(()) };
         let mark = match action {
             Action::Commit => self.model.mark_all(),
-            Action::Snapshot { volume, .. } => self.model.mark(volume),
+            Action::Snapshot { volumes, .. } => {
+                volumes.iter().flat_map(|volume| self.model.mark(volume)).collect()
+            }
             _ => Mark::new(),
         };
         match action {
@@ -425,23 +427,22 @@ impl World {
     fn plan(&mut self, action: &Action) -> Result<Option<(Command, Change)>, Trouble> {
         let bytes = |blocks: usize| offset_of(blocks * SECTORS_PER_BLOCK);
         let there = |name: &str| self.model.disks.contains_key(name);
+        let names = |change: &Change| change.made().iter().map(|text| name(text)).collect();
         Ok(Some(match action {
             Action::Create { name: text, blocks } if !there(text) => (
                 Command::CreateVolume { name: name(text), size: bytes(*blocks) },
                 Change::Create { name: text.clone(), blocks: *blocks },
             ),
-            Action::Snapshot { volume, point } if there(volume) => {
-                let text = format!("{volume}@{point}");
-                if there(&text) {
-                    return Ok(None);
-                }
-                let change = Change::snapshot(&self.model, volume, text.clone());
-                (Command::Snapshot { names: vec![name(&text)] }, change)
+            Action::Snapshot { volumes, point } => {
+                let Some(change) = Change::snapshot(&self.model, volumes, point) else { return Ok(None) };
+                (Command::Snapshot { names: names(&change) }, change)
             }
-            Action::Clone { source, name: text } if there(source) && !there(text) => (
-                Command::Clone { source: name(source), names: vec![name(text)], size: None },
-                Change::Clone { source: source.clone(), name: text.clone() },
-            ),
+            Action::Clone { source, names: clones }
+                if there(source) && !clones.iter().any(|name| there(name)) =>
+            {
+                let change = Change::Clone { source: source.clone(), names: clones.clone() };
+                (Command::Clone { source: name(source), names: names(&change), size: None }, change)
+            }
             Action::Rollback { volume, point } => {
                 let to = format!("{volume}@{point}");
                 let fits = match (self.model.disks.get(&to), self.model.disks.get(volume)) {
