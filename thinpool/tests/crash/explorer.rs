@@ -5,7 +5,7 @@ use crate::chance::Chance;
 use crate::judge::{Remains, Verdict, Watch, judge};
 use crate::looks::Looks;
 use crate::model::Loss;
-use crate::recorder::{Moment, Phase};
+use crate::recorder::{Moment, Phase, Phases};
 use blockstore::simulated::ReadLog;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -74,14 +74,14 @@ impl Explorer {
                 tried |= self.state(moment, &case, Loss::Process, self.boot_id, 0)?;
             }
             if tried {
-                self.count(moment);
+                self.count(moment.phases);
             }
         }
         Ok(())
     }
 
-    fn count(&self, moment: &Moment) {
-        for (at, _) in moment.phases.iter() {
+    fn count(&self, phases: Phases) {
+        for (at, _) in phases.iter() {
             self.ledger.moments[at].fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -132,21 +132,28 @@ impl Explorer {
         self.ledger.recoveries_crashed.fetch_add(1, Ordering::Relaxed);
         for _ in 0..NESTED_MOMENTS {
             let at = self.chance.below(verdict.moments.len());
-            let mut moment = verdict.moments[at].clone();
-            let cases = cases(&moment, &mut self.chance);
-            let mut tried = false;
+            let moment = &verdict.moments[at];
+            let cases = cases(moment, &mut self.chance);
+            let mut tried = Phases::default();
             for _ in 0..NESTED_CASES {
                 let Some(case) = self.chance.pick(&cases).cloned() else { break };
-                let replay = moment.phases.iter().any(|(_, phase)| phase == Phase::TailReplay);
-                moment.phases.set(Phase::TailPowerLoss, replay && case.loss == Loss::Power);
-                tried |= self.state(&moment, &case, loss, verdict.boot_id, depth + 1)?;
+                if self.state(moment, &case, loss, verdict.boot_id, depth + 1)? {
+                    tried.add(phases_of(moment, &case));
+                }
             }
-            if tried {
-                self.count(&moment);
-            }
+            self.count(tried);
         }
         Ok(())
     }
+}
+
+/// What a crash of a recovery interrupts.
+fn phases_of(moment: &Moment, case: &Case) -> Phases {
+    let mut phases = moment.phases;
+    if phases.has(Phase::TailReplay) && case.loss == Loss::Power {
+        phases.set(Phase::TailPowerLoss, true);
+    }
+    phases
 }
 
 const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;

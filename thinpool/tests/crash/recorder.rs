@@ -45,6 +45,14 @@ impl Phases {
         self.0[at] = on;
     }
 
+    pub(crate) fn add(&mut self, others: Self) {
+        others.iter().for_each(|(at, _)| self.0[at] = true);
+    }
+
+    pub(crate) fn has(self, phase: Phase) -> bool {
+        self.iter().any(|(_, other)| other == phase)
+    }
+
     pub(crate) fn iter(self) -> impl Iterator<Item = (usize, Phase)> {
         Phase::ALL.into_iter().enumerate().filter(move |(at, _)| self.0[*at])
     }
