@@ -11,7 +11,7 @@ use blockstore::{Buffer, Durability};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use thinpool::{Access, Action, Command, EntryKind, RequestError, Tail, TailImage};
+use thinpool::{Access, Action, Command, Entry, EntryKind, RequestError, Tail, TailImage};
 
 /// What a crash has left.
 pub(crate) struct Remains {
@@ -169,23 +169,29 @@ fn open_with_stale_tail(
     running.check().map_or(Ok(()), |errors| Err(format!("with a stale tail: {errors}")))
 }
 
-pub(crate) type Found = BTreeMap<String, (Kind, Vec<Seen>)>;
+pub(crate) type Contents = (Kind, Vec<Seen>);
+pub(crate) type Found = BTreeMap<String, Contents>;
 
 /// Everything that has a name, and what it shows.
 pub(crate) fn find(running: &mut Running) -> Result<Found, String> {
     let mut found = Found::new();
     for entry in running.pool.entries() {
-        let kind = match entry.kind {
-            EntryKind::Volume => Kind::Volume,
-            EntryKind::Snapshot => Kind::Snapshot,
-            EntryKind::Version => Kind::Version,
-        };
-        let attachment = running.attach(&entry.name.to_string(), Access::ReadOnly)?;
-        let seen = running.read_all(&attachment);
-        let seen = seen.map_err(|error| format!("{} cannot be read: {error}", entry.name))?;
-        found.insert(entry.name.to_string(), (kind, seen));
+        found.insert(entry.name.to_string(), contents(running, &entry)?);
     }
     Ok(found)
+}
+
+/// What one name shows.
+pub(crate) fn contents(running: &mut Running, entry: &Entry) -> Result<Contents, String> {
+    let kind = match entry.kind {
+        EntryKind::Volume => Kind::Volume,
+        EntryKind::Snapshot => Kind::Snapshot,
+        EntryKind::Version => Kind::Version,
+    };
+    let attachment = running.attach(&entry.name.to_string(), Access::ReadOnly)?;
+    let seen = running.read_all(&attachment);
+    let seen = seen.map_err(|error| format!("{} cannot be read: {error}", entry.name))?;
+    Ok((kind, seen))
 }
 
 /// One of the alternatives must hold, whole.
