@@ -10,8 +10,9 @@ use engine::{BLOCK, Engine, MIB, tiny_limits};
 use model::{Model, Step};
 use proptest::prelude::RngExt as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use thinpool::{Command, GeometryOptions};
+use thinpool::{Command, GeometryOptions, Status};
 
+const DEVICE_BYTES: u64 = 64 * MIB;
 const STEPS: u32 = 100_000;
 /// Steps after which everything is deleted.
 const ERA_STEPS: u32 = 1_500;
@@ -28,13 +29,14 @@ fn figures_equal_an_independent_walk_after_every_step() {
     bytes[..4].copy_from_slice(&seed.to_le_bytes());
     let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(128) };
-    let mut engine = Engine::with(64 * MIB, tiny_limits(), geometry);
+    let mut engine = Engine::with(DEVICE_BYTES, tiny_limits(), geometry);
     let mut model = Model::default();
     for number in 0..steps {
         let step = model.choose(&mut random);
         let context = format!("seed {seed}, step {number}: {step:?}");
         engine = take(engine, &mut model, &step, &context);
-        settle(&mut engine, &model, &step, &context);
+        compare_at_once(&engine, &model, &step, &context);
+        settle(&mut engine, &step, &context);
         compare(&engine, &model, &context);
         if number % 499 == 0 {
             engine.assert_clean();
@@ -59,7 +61,8 @@ fn end_of_era(mut engine: Engine, model: &mut Model, context: &str) -> Engine {
     for name in model.volumes() {
         let gone = Step::Change(Command::Remove { name: engine::n(&name), recursive: true });
         engine = take(engine, model, &gone, context);
-        settle(&mut engine, model, &gone, context);
+        compare_at_once(&engine, model, &gone, context);
+        settle(&mut engine, &gone, context);
         compare(&engine, model, context);
     }
     engine.must(Command::Settle);
@@ -89,14 +92,63 @@ fn take(mut engine: Engine, model: &mut Model, step: &Step, context: &str) -> En
 }
 
 /// Lets the engine free and absorb what it can; the model has done so at once.
-fn settle(engine: &mut Engine, model: &Model, step: &Step, context: &str) {
+fn settle(engine: &mut Engine, step: &Step, context: &str) {
     let settling = matches!(step, Step::Change(_));
     engine.must(if settling { Command::Settle } else { Command::Commit });
-    assert_eq!(engine.status().reclaiming, model.waiting(), "{context}: layers that wait");
+    if settling {
+        assert_eq!(engine.status().quarantined, 0, "{context}: quarantined after everything has settled");
+    }
+}
+
+/// What holds as soon as the step has been answered, with nothing freed or absorbed yet.
+fn compare_at_once(engine: &Engine, model: &Model, step: &Step, context: &str) {
+    compare_names(&engine.status(), model, context);
+    let status = engine.status();
+    if matches!(step, Step::Change(_)) {
+        // What the model has freed already.
+        assert!(status.mapped >= model.mapped() * BLOCK, "{context}: {} mapped at once", status.mapped);
+        assert!(status.layers >= model.layers(), "{context}: {} layers at once", status.layers);
+        return;
+    }
+    compare_space(&status, model, context);
+    for entry in engine.pool.entries() {
+        let name = entry.name.to_string();
+        assert_eq!(entry.owned, model.owned(&name) * BLOCK, "{context}: {name} owns at once");
+    }
+}
+
+/// What does not wait for anything.
+fn compare_names(status: &Status, model: &Model, context: &str) {
+    let (names, volumes) = (length(&model.names()), length(&model.volumes()));
+    assert_eq!(
+        (status.volumes, status.snapshots),
+        (volumes, names - volumes),
+        "{context}: volumes, snapshots"
+    );
+    assert_eq!(status.versions, 0, "{context}: nobody publishes");
+    assert_eq!(status.provisioned, model.provisioned() * BLOCK, "{context}: provisioned");
+    let parts = status.mapped + status.reserved + status.quarantined + status.free;
+    assert_eq!(status.capacity, parts, "{context}: every block of the capacity is one of these: {status:?}");
+    let all = status.capacity + status.metadata_used + status.metadata_free + status.journal_size;
+    assert!(all <= DEVICE_BYTES, "{context}: more than the device has: {status:?}");
+    assert!(status.journal_used <= status.journal_size, "{context}: {status:?}");
+    assert!(!status.poisoned && !status.read_only, "{context}: {status:?}");
+}
+
+fn length(names: &[String]) -> u64 {
+    u64::try_from(names.len()).expect("few")
+}
+
+fn compare_space(status: &Status, model: &Model, context: &str) {
+    assert_eq!(status.mapped, model.mapped() * BLOCK, "{context}: mapped");
+    assert_eq!(status.layers, model.layers(), "{context}: layers");
+    assert_eq!(status.reclaiming, model.waiting(), "{context}: layers that wait");
 }
 
 fn compare(engine: &Engine, model: &Model, context: &str) {
-    assert_eq!(engine.status().mapped, model.mapped() * BLOCK, "{context}: mapped");
+    let status = engine.status();
+    compare_names(&status, model, context);
+    compare_space(&status, model, context);
     let entries = engine.pool.entries();
     assert_eq!(entries.len(), model.names().len(), "{context}: names");
     for entry in entries {

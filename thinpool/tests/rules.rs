@@ -110,7 +110,7 @@ fn every_broken_ownership_rule_is_noticed() {
         Mutant::TransferSealedMid,
         Mutant::AbsorbOneOfTwo,
     ];
-    let mut unnoticed = Vec::new();
+    let (mut unnoticed, mut late) = (Vec::new(), Vec::new());
     for rule in rules {
         let begun = Instant::now();
         choose_mutant(Some(rule));
@@ -118,12 +118,15 @@ fn every_broken_ownership_rule_is_noticed() {
             .take_while(|_| begun.elapsed() < BOUND)
             .find(|seed| std::panic::catch_unwind(|| history(*seed)).is_err());
         choose_mutant(None);
+        let took = begun.elapsed();
         match noticed {
-            Some(seed) => {
-                println!("{rule:?}: noticed after {:.1} s, by seed {seed}", begun.elapsed().as_secs_f64())
-            }
+            Some(seed) => println!("{rule:?}: noticed after {:.1} s, by seed {seed}", took.as_secs_f64()),
             None => unnoticed.push(rule),
+        }
+        if took > BOUND && noticed.is_some() {
+            late.push(rule);
         }
     }
     assert!(unnoticed.is_empty(), "nobody noticed {unnoticed:?}");
+    assert!(late.is_empty(), "noticed after more than {} s: {late:?}", BOUND.as_secs());
 }

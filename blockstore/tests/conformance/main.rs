@@ -4,27 +4,33 @@
 //! To add a device: write a factory in `factory.rs` and one `conformance!` line here. To add a claim: write it in the
 //! file of its invariant and add its name to `claims!`; it then runs on every device.
 //!
-//! Claims adapt to what a device says of itself (alignment, discards) and to nothing else. They wait through
-//! `wait`, at most [`drive::WAITS_MAX`] times for one completion, so a device whose time is simulated needs no clock.
+//! Claims adapt to what a device says of itself (alignment, discards), to whether it can be resized, and to nothing else.
+//! They wait through `wait`, at most [`drive::WAITS_MAX`] times for one completion, so a device whose time is simulated
+//! needs no clock.
 
 mod bounds;
 mod drive;
 mod factory;
 mod legality;
+#[path = "../loop_device/mod.rs"]
+mod loop_device;
 mod model;
 mod order;
 mod zeros;
 
 use blockstore::Engine;
 use blockstore::simulated::{CompletionOrder, Profile};
-use factory::{FileFactory, Place, RamFactory, SimulatedFactory};
+use factory::{FileFactory, LoopFactory, Place, RamFactory, SimulatedFactory};
 
 macro_rules! claims {
     ($factory:expr; $($module:ident: $($claim:ident)+;)+) => {
         $($(
             #[test]
             fn $claim() {
-                crate::$module::$claim(&$factory);
+                let factory = $factory;
+                if crate::factory::Factory::can_make(&factory) {
+                    crate::$module::$claim(&factory);
+                }
             }
         )+)+
     };
@@ -93,4 +99,6 @@ conformance!(
     uring_in_memory,
     crate::FileFactory { place: crate::Place::Memory, engine: crate::Engine::Uring }
 );
+conformance!(inline_on_block_device, crate::LoopFactory { engine: crate::Engine::Inline });
+conformance!(uring_on_block_device, crate::LoopFactory { engine: crate::Engine::Uring });
 conformance!(mapped, crate::FileFactory { place: crate::Place::Memory, engine: crate::Engine::Mapped });

@@ -91,6 +91,7 @@ fn run_case(factory: &dyn Factory, actions: &[Action]) {
         let mut queues = [queue([]), queue([])];
         let mut reads = Vec::new();
         match action {
+            Action::Resize { .. } if !factory.can_resize() => {}
             Action::Flush => queues[0] = queue([Operation::Flush]),
             Action::Resize { blocks } => {
                 queues[1] = queue([Operation::Resize { length: bytes(blocks * 4096) }]);

@@ -1,40 +1,22 @@
-//! Block devices, on a loop device; where this user cannot have one, there is nothing to test on.
+//! Block devices, on a loop device.
 
 use crate::drive::{channel, directory_on_disk, file_of, flush, open, read, run, write};
+use crate::loop_device::{self, LoopDevice};
 use blockstore::{Access, DeviceError, Engine, IoError, Operation};
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SIZE: u64 = 4 << 20;
 
-/// Ends with the value.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(file: &Path) -> Option<Self> {
-        let output = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
-        let name = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| Self(PathBuf::from(name.trim_end())))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let detached = Command::new("losetup").arg("--detach").arg(&self.0).status();
-        assert!(detached.is_ok_and(|status| status.success()), "{} stays", self.0.display());
-    }
-}
-
 #[test]
 fn a_block_device_is_a_device() {
-    let directory = directory_on_disk();
-    let Some(disk) = Loop::over(&file_of(&directory, SIZE)) else {
-        eprintln!("no loop devices for this user here");
+    if !loop_device::can_be_had("a block device is a device") {
         return;
-    };
+    }
+    let directory = directory_on_disk();
+    let disk = LoopDevice::over(&file_of(&directory, SIZE));
     for engine in [Engine::Auto, Engine::Uring, Engine::Inline] {
-        let device = open(&disk.0, Access::ReadWrite, engine).expect("a block device");
+        let device = open(disk.path(), Access::ReadWrite, engine).expect("a block device");
         assert_eq!(device.size(), SIZE);
         let mut channel = channel(&*device);
         write(&mut *channel, 0, &[8; 1 << 16]).expect("writing");
@@ -50,7 +32,7 @@ fn a_block_device_is_a_device() {
         assert_eq!(read(&mut *channel, 0, 1 << 16), Ok(expected));
         assert_eq!(run(&mut *channel, Operation::Resize { length: 2 * SIZE }).0, Err(IoError::Unsupported));
         assert_eq!(flush(&mut *channel), Ok(()), "a refusal is no failure of the medium");
-        match open(&disk.0, Access::ReadWrite, engine) {
+        match open(disk.path(), Access::ReadWrite, engine) {
             Err(DeviceError::Locked { holder, .. }) => assert_eq!(holder, "this process"),
             other => panic!("this is in use: {other:?}"),
         }
@@ -59,14 +41,14 @@ fn a_block_device_is_a_device() {
 
 #[test]
 fn a_block_device_that_others_made_longer_takes_its_new_size() {
+    if !loop_device::can_be_had("a block device that others made longer") {
+        return;
+    }
     let directory = directory_on_disk();
     let file = file_of(&directory, SIZE);
-    let Some(disk) = Loop::over(&file) else {
-        eprintln!("no loop devices for this user here");
-        return;
-    };
+    let disk = LoopDevice::over(&file);
     for (engine, size) in [(Engine::Uring, SIZE), (Engine::Inline, 2 * SIZE)] {
-        let device = open(&disk.0, Access::ReadWrite, engine).expect("a block device");
+        let device = open(disk.path(), Access::ReadWrite, engine).expect("a block device");
         let mut channel = channel(&*device);
         let resize = |length| Operation::Resize { length };
         assert_eq!(run(&mut *channel, resize(2 * size)).0, Err(IoError::Unsupported), "it is not longer yet");
@@ -75,7 +57,7 @@ fn a_block_device_that_others_made_longer_takes_its_new_size() {
             .open(&file)
             .and_then(|file| file.set_len(2 * size))
             .expect("a longer file");
-        let told = Command::new("losetup").arg("--set-capacity").arg(&disk.0).status();
+        let told = Command::new("losetup").arg("--set-capacity").arg(disk.path()).status();
         assert!(told.is_ok_and(|status| status.success()));
         assert_eq!((device.size(), write(&mut *channel, size, &[1; 4096])), (size, Err(IoError::OutOfRange)));
         assert_eq!(run(&mut *channel, resize(3 * size)).0, Err(IoError::Unsupported));

@@ -8,6 +8,8 @@ mod denied;
 mod drive;
 mod kinds;
 mod lock;
+#[path = "../loop_device/mod.rs"]
+mod loop_device;
 mod short;
 mod space;
 mod trust;

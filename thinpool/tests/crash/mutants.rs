@@ -85,6 +85,9 @@ fn every_broken_rule_is_noticed() {
     let survivors: Vec<Mutant> =
         fates.iter().filter(|fate| fate.caught.is_none()).map(|fate| fate.mutant).collect();
     assert!(survivors.is_empty(), "nobody noticed {survivors:?}");
+    // The bound is looked at between workloads, and the last of them may have taken long.
+    let late: Vec<String> = fates.iter().filter(|fate| fate.took > BOUND).map(Fate::to_string).collect();
+    assert!(late.is_empty(), "noticed after more than {} s: {late:#?}", BOUND.as_secs());
 }
 
 /// Where a mutant is most likely to show.

@@ -275,6 +275,19 @@ impl Model {
         u64::try_from(self.layers.values().filter(|layer| !layer.named).count()).expect("few")
     }
 
+    pub(crate) fn layers(&self) -> u64 {
+        u64::try_from(self.layers.len()).expect("few")
+    }
+
+    /// Blocks promised to all volumes.
+    pub(crate) fn provisioned(&self) -> u64 {
+        u64::try_from(self.volumes().len() * BLOCKS).expect("few")
+    }
+
+    pub(crate) fn owned(&self, name: &str) -> u64 {
+        self.layers[&self.names[name]].owned
+    }
+
     pub(crate) fn mapped(&self) -> u64 {
         self.layers.values().map(|layer| layer.owned).sum()
     }
