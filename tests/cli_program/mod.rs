@@ -1,7 +1,7 @@
 //! The program as its users meet it: started as a process, in a directory of its own, with a run directory on tmpfs.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -207,8 +207,11 @@ pub(crate) fn end(child: Child) -> Ended {
 }
 
 pub(crate) fn signal(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("our own process");
+    kill_process(process(child), signal).expect("our own process");
+}
+
+fn process(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
 }
 
 /// A running `serve`; killed when it is dropped.
@@ -228,6 +231,19 @@ impl Daemon {
         let child = self.child.take().expect("it runs");
         signal(&child, Signal::TERM);
         end(child)
+    }
+
+    /// SIGSTOP; returns when none of its threads runs any more.
+    pub(crate) fn pause(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        signal(child, Signal::STOP);
+        let stopped = waitid(WaitId::Pid(process(child)), WaitIdOptions::STOPPED).expect("our own process");
+        assert!(stopped.is_some_and(|status| status.stopped()), "it has ended");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        signal(self.child.as_ref().expect("it runs"), Signal::CONT);
     }
 
     /// SIGKILL.

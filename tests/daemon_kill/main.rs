@@ -17,21 +17,22 @@ use cli_program::{Daemon, Place};
 use control::Control;
 use ledger::{Existence, SECTORS, VOLUME_BYTES};
 use load::{Book, Chance, Guest, operate, read, remove, settle};
-use peek::Peek;
+use peek::is_inside_checkpoint;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const KILLS: u64 = 100;
-/// Kills that must have come inside a checkpoint, as the pool's file shows afterwards. A machine that is quick to flush
-/// and slow to kill gets some more tries.
+/// Kills that must have come inside a checkpoint, as the pool's file shows afterwards. A stopped daemon's device may still
+/// end one: then there are some more tries.
 const KILLS_INSIDE_CHECKPOINTS_MIN: u64 = 10;
 const KILLS_MAX: u64 = 200;
 /// Longest wait for an acknowledgement or a checkpoint.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Acknowledgements before a kill, at most.
 const ACKNOWLEDGEMENTS_MAX: u64 = 1_500;
-/// Looks at the clock are rare: it is asked once in so many looks at the file.
-const LOOKS: u32 = 64;
+/// The daemon runs this long between two looks whether it is inside a checkpoint, or for so many acknowledgements.
+const RUN_MAX: Duration = Duration::from_millis(5);
+const RUN_ACKNOWLEDGEMENTS_MAX: u64 = 64;
 
 /// `a` has two writers, `b` one, and `c`, a clone of `a`, one.
 const VOLUMES: [&str; 3] = ["a", "b", "c"];
@@ -94,7 +95,7 @@ impl Kills {
             scope.spawn(|| operate(&mut control, book, self.done * 1_000));
             if in_checkpoint {
                 scope.spawn(|| settle(&mut second));
-                wait_for_checkpoint(&place.pool());
+                stop_inside_checkpoint(&daemon, &place.pool(), book, &mut self.chance);
             } else {
                 wait_for_acknowledgements(book, wanted);
             }
@@ -105,16 +106,22 @@ impl Kills {
     }
 }
 
-/// Returns as soon as a checkpoint is being written.
-fn wait_for_checkpoint(pool: &Path) {
+/// Stops the daemon again and again, until it stands still inside a checkpoint.
+fn stop_inside_checkpoint(daemon: &Daemon, pool: &Path, book: &Book, chance: &mut Chance) {
     let patience = now() + PATIENCE;
     loop {
-        if let Some(mut peek) = Peek::new(pool)
-            && (0..LOOKS).any(|_| peek.is_inside_checkpoint())
-        {
+        daemon.pause();
+        if is_inside_checkpoint(pool) {
             return;
         }
-        assert!(now() < patience, "no checkpoint came");
+        daemon.resume();
+        let mut ledger = book.ledger.lock();
+        let wanted = ledger.acknowledgements + 1 + chance.below(RUN_ACKNOWLEDGEMENTS_MAX);
+        let until = now() + RUN_MAX;
+        assert!(until < patience, "no checkpoint came");
+        while ledger.acknowledgements < wanted
+            && !book.acknowledged.wait_until(&mut ledger, until).timed_out()
+        {}
     }
 }
 
@@ -130,9 +137,8 @@ fn wait_for_acknowledgements(book: &Book, more: u64) {
 
 /// Whether the kill came inside a checkpoint: then a dead daemon left bitmaps newer than its superblock.
 fn kill(daemon: Daemon, pool: &Path) -> bool {
-    let peek = Peek::new(pool);
     daemon.kill();
-    peek.is_some_and(|mut peek| peek.is_inside_checkpoint())
+    is_inside_checkpoint(pool)
 }
 
 /// Holds everything the pool has against the ledger.

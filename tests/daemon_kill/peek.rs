@@ -1,6 +1,6 @@
-//! Looks over the daemon's shoulder into the pool's file: how far its superblocks are, and how far its bitmaps. Places and
-//! fields are those of docs/FORMAT.md. A bitmap page that is newer than every superblock is there from the moment a
-//! checkpoint has begun to write until the moment it counts, and at no other.
+//! Looks over the shoulder of a daemon that stands still, or is dead, into the pool's file: how far its superblocks are, and
+//! how far its bitmaps. Places and fields are those of docs/FORMAT.md. A bitmap page that is newer than every superblock is
+//! there from the moment a checkpoint has begun to write bitmaps until the moment it counts, and at no other.
 
 use blockstore::Buffer;
 use rustix::fs::OFlags;
@@ -11,40 +11,27 @@ use std::path::Path;
 const BLOCK_BYTES: u64 = 4096;
 const SUPERBLOCKS: [u64; 4] = [1, 2, 3, 4];
 
-#[derive(Debug)]
-pub(crate) struct Peek {
+/// Nodes and bitmaps of a checkpoint are on their way, and no superblock names them yet.
+pub(crate) fn is_inside_checkpoint(pool: &Path) -> bool {
+    let mut peek = Peek::new(pool);
+    let bitmaps = peek.bitmap_slots();
+    // In this order: what the device still ends makes a superblock newer.
+    let newest = bitmaps.into_iter().map(|block| peek.bitmap_generation(block)).max();
+    newest > Some(peek.newest_superblock())
+}
+
+struct Peek {
     file: File,
     page: Buffer,
-    /// Blocks of the bitmap pages of the groups that the newest checkpoint wrote.
-    bitmaps: Vec<u64>,
 }
 
 impl Peek {
-    /// `None` while the newest checkpoint wrote no bitmap.
-    pub(crate) fn new(path: &Path) -> Option<Self> {
+    fn new(path: &Path) -> Self {
         // Around the page cache, as the daemon goes itself; where that cannot be, memory is what both see.
         let direct = i32::try_from(OFlags::DIRECT.bits()).expect("a small flag");
         let file = File::options().read(true).custom_flags(direct).open(path);
         let file = file.or_else(|_| File::open(path)).expect("the pool is there");
-        let mut peek = Self { file, page: Buffer::zeroed(4096), bitmaps: Vec::new() };
-        let newest = peek.newest_superblock();
-        peek.bitmaps = peek.all_bitmaps();
-        let mut groups = Vec::new();
-        for pair in peek.bitmaps.clone().chunks_exact(2) {
-            if pair.iter().any(|block| peek.bitmap_generation(*block) == newest) {
-                groups.extend(pair);
-            }
-        }
-        peek.bitmaps = groups;
-        (!peek.bitmaps.is_empty()).then_some(peek)
-    }
-
-    /// Nodes and bitmaps of a checkpoint are on their way, and no superblock names them yet.
-    pub(crate) fn is_inside_checkpoint(&mut self) -> bool {
-        // In this order: a superblock that follows makes the bitmap older, never newer.
-        let bitmaps = self.bitmaps.clone();
-        let newest = bitmaps.into_iter().map(|block| self.bitmap_generation(block)).max();
-        newest > Some(self.newest_superblock())
+        Self { file, page: Buffer::zeroed(4096) }
     }
 
     fn newest_superblock(&mut self) -> u64 {
@@ -60,8 +47,8 @@ impl Peek {
         if self.page.starts_with(b"OFSTBITS") { self.u64_at(48) } else { 0 }
     }
 
-    /// The bitmap slots of all groups, two by two.
-    fn all_bitmaps(&mut self) -> Vec<u64> {
+    /// Blocks of the bitmap slots of all groups, two of each.
+    fn bitmap_slots(&mut self) -> Vec<u64> {
         let superblock = SUPERBLOCKS.into_iter().find(|block| {
             self.read(*block);
             self.page.starts_with(b"OFSTSUPR")

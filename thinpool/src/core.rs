@@ -60,6 +60,8 @@ pub(crate) struct Needs {
     pub(crate) load: BTreeSet<GroupIndex>,
     pub(crate) activate: BTreeSet<GroupIndex>,
     pub(crate) checkpoint: bool,
+    /// Somebody waits for blocks in quarantine: what is released to be written at once is not worth a discard.
+    pub(crate) space: bool,
 }
 
 /// Numbers of commits asked for, begun, and ended.

@@ -2,10 +2,12 @@
 
 mod engine;
 
-use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
+use blockstore::OperationKind;
+use blockstore::simulated::{Moment, Profile, SimulatedDevice, SimulatedDisk};
 use cow_tree::units::PoolId;
 use engine::{BLOCK, Engine, MIB, limits, n, small_tail, snapshot, tiny_limits, volume};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thinpool::{Command, CreateOptions, GeometryOptions, RequestError, create};
 
 #[test]
@@ -91,6 +93,38 @@ fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
         engine.must(Command::Settle);
         engine.assert_clean();
     }
+}
+
+/// Freed blocks come back one slow discard after the other. Who waits for some gets those that are durable without any.
+#[test]
+fn a_write_that_waits_for_freed_blocks_waits_for_one_commit_and_not_for_discards() {
+    let profile = Profile { discard_delay_polls: 50, ..Profile::default() };
+    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
+    create(device.clone(), &CreateOptions { pool_id: PoolId([7; 16]), ..CreateOptions::default() })
+        .expect("an empty device takes a pool");
+    let mut engine = Engine::open(device.clone(), small_tail(), 1, limits()).expect("a new pool opens");
+    engine.must(volume("a", 64 * MIB));
+    let a = engine.attach("a");
+    let full = (0..).find(|block| engine.write(&a, block * BLOCK, &[7; 4096]).is_err());
+    let last = full.expect("a pool is full at some time");
+    for block in (0..last).step_by(2) {
+        engine.trim(&a, block * BLOCK, BLOCK).expect("owned blocks");
+    }
+    let [flushes, discards] =
+        [OperationKind::Flush, OperationKind::Discard].map(|kind| (kind, Arc::new(AtomicU64::new(0))));
+    let counts = [flushes.clone(), discards.clone()];
+    device.observe(move |point| {
+        let Some(event) = point.event() else { return };
+        for (kind, count) in &counts {
+            let counted = event.moment == Moment::Submitted && event.operation.kind == *kind;
+            count.fetch_add(u64::from(counted), Ordering::Relaxed);
+        }
+    });
+    engine.write(&a, 0, &[8; 4096]).expect("freed blocks are used again");
+    device.stop_observing();
+    let [flushes, discards] = [flushes, discards].map(|(_, count)| count.load(Ordering::Relaxed));
+    assert!(flushes <= 4, "{flushes} flushes for one commit, and perhaps one that was under way");
+    assert!(discards <= 8, "{discards} discards before a write that waited");
 }
 
 #[test]

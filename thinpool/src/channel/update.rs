@@ -240,11 +240,19 @@ impl Channel {
             NoRun::NeedsLoad(group) => self.core.need(|needs| needs.load.extend([group])),
             NoRun::NeedsAllocation(group) => self.core.need(|needs| needs.activate.extend([group])),
             NoRun::Full { quarantined } if quarantined > BlockCount(0) => {
-                self.core.want_commit();
+                let durable = self.core.durable();
+                let newest = self.core.quarantine.lock().back().map(|freed| freed.sequence);
+                if newest > Some(durable) {
+                    self.core.want_commit();
+                }
+                self.core.need(|needs| needs.space = true);
             }
             // A layer that was deleted gives its blocks back while it is swept.
             NoRun::Full { .. } if self.core.with_catalog(|catalog| reclaim::has_work(catalog)) => {
-                self.core.want_commit();
+                let durable = self.core.durable();
+                if self.core.with_catalog(|catalog| reclaim::is_stuck(catalog, durable)) {
+                    self.core.want_commit();
+                }
             }
             NoRun::Full { .. } => return self.fail_update(slot, live, RequestError::OutOfSpace),
         }

@@ -86,10 +86,14 @@ fn durable_front(core: &Core) -> Vec<Quarantined> {
     quarantine.iter().take(RUNS_MAX).take_while(|freed| freed.sequence <= durable).copied().collect()
 }
 
-/// A discard that fails gives nothing back; the block is reusable all the same.
+/// A discard that fails, or is left out because somebody waits for the blocks, gives nothing back; they are reusable all
+/// the same.
 async fn discard(desk: &Desk, runs: &[Quarantined]) {
     let pieces: Vec<(u64, u64)> = data_of(&desk.core, runs).into_iter().flat_map(pieces).collect();
     for some in pieces.chunks(DISCARDS_AT_ONCE) {
+        if std::mem::take(&mut desk.core.needs.lock().space) {
+            return;
+        }
         let start = |(offset, length): &(u64, u64)| {
             desk.io.start(Operation::Discard { offset: *offset, length: *length })
         };
