@@ -2,7 +2,8 @@
 
 use crate::output::Format;
 use crate::size::Size;
-use clap::{Args, Parser, Subcommand};
+use blockstore::Engine;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,6 +18,9 @@ pub(crate) struct Arguments {
     /// The pool: a file or a block device
     #[arg(long, global = true, value_name = "PATH", env = "OFFSHOOT_POOL")]
     pub(crate) pool: Option<PathBuf>,
+    /// Which way the pool's bytes take, where no daemon holds the pool
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "OFFSHOOT_IO")]
+    pub(crate) io: IoEngine,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -25,6 +29,29 @@ pub(crate) struct Arguments {
     pub(crate) bytes: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IoEngine {
+    /// io_uring, unless the kernel forbids it or it gains nothing
+    Auto,
+    /// io_uring or an error
+    Uring,
+    /// A system call for each operation
+    Inline,
+    /// A memory map; only for files on tmpfs and DAX
+    Mapped,
+}
+
+impl From<IoEngine> for Engine {
+    fn from(engine: IoEngine) -> Self {
+        match engine {
+            IoEngine::Auto => Engine::Auto,
+            IoEngine::Uring => Engine::Uring,
+            IoEngine::Inline => Engine::Inline,
+            IoEngine::Mapped => Engine::Mapped,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,7 +92,9 @@ pub(crate) enum PoolVerb {
     /// Give a pool more space
     Grow(PoolGrowArguments),
     /// Wait until the space of what was removed is free
-    Settle(PoolSettleArguments),
+    Settle(PoolPathArguments),
+    /// Give back what removed names keep for their clones and no clone uses any more
+    Thin(PoolPathArguments),
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +143,7 @@ pub(crate) struct PoolGrowArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PoolSettleArguments {
+pub(crate) struct PoolPathArguments {
     /// The pool, instead of --pool
     pub(crate) path: Option<PathBuf>,
 }

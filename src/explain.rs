@@ -37,6 +37,8 @@ fn device_advice(error: &DeviceError) -> (Code, &'static str) {
         DeviceError::Locked { .. } => (Code::Conflict, "wait for that process, or end it"),
         DeviceError::NotFound(_) => (Code::NotFound, "ls -l on the pool's path, or offshoot pool create"),
         DeviceError::Exists(_) => (Code::Conflict, "ls -l on that path, then another path"),
+        DeviceError::UringUnavailable(_) => (Code::Failed, "--io auto, which does without io_uring"),
+        DeviceError::NotMemory(_) => (Code::Usage, "--io auto, or a pool on tmpfs"),
         DeviceError::NotADisk { .. } => (Code::Usage, "--pool with a file or a block device"),
         _ => (Code::Failed, "ls -l and df on the pool's path"),
     }

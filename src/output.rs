@@ -90,6 +90,20 @@ pub(crate) fn print_json<T: Serialize>(kind: &'static str, body: &T) -> Result<(
     print(&text)
 }
 
+/// What a command has done: a sentence to people, a document to programs.
+pub(crate) fn tell<T: Serialize>(
+    style: Style,
+    kind: &'static str,
+    body: &T,
+    sentence: &str,
+) -> Result<(), Failure> {
+    match style.format {
+        Format::Table => say(sentence),
+        Format::Json => print_json(kind, body)?,
+    }
+    Ok(())
+}
+
 /// Prints data. A reader that went away (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

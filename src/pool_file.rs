@@ -3,7 +3,7 @@
 use crate::explain;
 use crate::failure::{Code, Failure, sentence};
 use crate::size::GRAIN_BYTES;
-use blockstore::{Access, Device, OpenOptions};
+use blockstore::{Access, Device, Engine, OpenOptions};
 use cow_tree::units::PoolId;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,9 +13,8 @@ use std::sync::Arc;
 use thinpool::{Label, LabelError};
 
 /// Opens and locks a pool's device.
-pub(crate) fn open(path: &Path, read_only: bool) -> Result<Arc<dyn Device>, Failure> {
-    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let options = OpenOptions { access, ..OpenOptions::default() };
+pub(crate) fn open(path: &Path, access: Access, engine: Engine) -> Result<Arc<dyn Device>, Failure> {
+    let options = OpenOptions { access, engine };
     blockstore::open(path, &options)
         .map_err(|error| explain::device(format!("the pool {} was not opened", path.display()), &error))
 }
@@ -68,7 +67,7 @@ pub(crate) fn block_device_size(path: &Path, what: &str) -> Result<u64, Failure>
 }
 
 /// A new sparse file; on a failure there is none.
-pub(crate) fn create(path: &Path, size: u64, what: &str) -> Result<Arc<dyn Device>, Failure> {
+pub(crate) fn create(path: &Path, size: u64, engine: Engine, what: &str) -> Result<Arc<dyn Device>, Failure> {
     if path.symlink_metadata().is_ok() {
         let why = format!("{} is there already, and is left alone", path.display());
         return Err(Failure::new(
@@ -83,5 +82,6 @@ pub(crate) fn create(path: &Path, size: u64, what: &str) -> Result<Arc<dyn Devic
         let why = format!("there is no directory {}", missing.display());
         return Err(Failure::new(Code::NotFound, what, why, format!("mkdir -p {}", missing.display())));
     }
-    blockstore::create(path, size, &OpenOptions::default()).map_err(|error| explain::device(what, &error))
+    let options = OpenOptions { access: Access::ReadWrite, engine };
+    blockstore::create(path, size, &options).map_err(|error| explain::device(what, &error))
 }

@@ -8,6 +8,7 @@ use crate::local_pool::{Demand, LocalPool};
 use crate::pool_file;
 use crate::run_directory::RunDirectory;
 use crate::wire::{Answer, Ask, EntryView, StatusView};
+use blockstore::{Access, Engine};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -27,14 +28,15 @@ impl Watcher for Unwatched {
 }
 
 impl Reach {
-    pub(crate) fn connect(path: &Path, demand: Demand) -> Result<Self, Failure> {
+    fn connect(path: &Path, engine: Engine, demand: Demand) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(path)?;
         let directory = RunDirectory::choose()?;
         if let Some(client) = Client::connect(&directory.control_socket(pool_id))? {
             return Ok(Reach::Daemon(client));
         }
         Interrupt::watch()?;
-        let device = pool_file::open(path, demand.read_only)?;
+        let access = if demand.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let device = pool_file::open(path, access, engine)?;
         LocalPool::open(device, pool_id, &directory, demand).map(Reach::Here)
     }
 
@@ -77,13 +79,16 @@ pub(crate) fn unexpected(answer: &Answer) -> Failure {
     Failure::new(Code::Unreachable, "the pool gave no answer", why, "offshoot --version")
 }
 
-/// The pool the operator named.
+/// The pool the operator named, and the way to its bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct PoolChoice(pub(crate) Option<PathBuf>);
+pub(crate) struct PoolChoice {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) engine: Engine,
+}
 
 impl PoolChoice {
     pub(crate) fn path(&self) -> Result<&Path, Failure> {
-        self.0.as_deref().filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
+        self.path.as_deref().filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
             let why = "no pool is named";
             Failure::new(Code::Usage, "nothing was done", why, "--pool PATH, or export OFFSHOOT_POOL=PATH")
         })
@@ -95,7 +100,7 @@ impl PoolChoice {
         demand: Demand,
         run: impl FnOnce(&mut Reach) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut reach = Reach::connect(self.path()?, demand)?;
+        let mut reach = Reach::connect(self.path()?, self.engine, demand)?;
         let result = run(&mut reach);
         let closed = reach.close();
         let value = result?;

@@ -10,6 +10,7 @@ mod pool_create;
 mod pool_grow;
 mod pool_settle;
 mod pool_status;
+mod pool_thin;
 mod remove;
 mod rollback;
 mod serve;
@@ -23,12 +24,13 @@ use crate::failure::Failure;
 use crate::output::Style;
 use crate::reach::PoolChoice;
 use crate::wire::KindView;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Carries out what was typed.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let style = Style { format: arguments.output, exact_bytes: arguments.bytes };
-    let pool = PoolChoice(arguments.pool);
+    let pool = PoolChoice { path: arguments.pool, engine: arguments.io.into() };
     match arguments.verb {
         Verb::Pool(verb) => return run_pool(verb, &pool, style),
         Verb::Image(ImageVerb::Import(import)) => image_import::run(&pool, import, style)?,
@@ -46,7 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             remove::run(&pool, &many.names, order, style)?;
         }
         Verb::Clone(clone) => clone::run(&pool, &clone, style)?,
-        Verb::Snapshot(snapshot) => snapshot::run(&pool, &snapshot)?,
+        Verb::Snapshot(snapshot) => snapshot::run(&pool, &snapshot, style)?,
         Verb::Rollback(rollback) => rollback::run(&pool, &rollback, style)?,
         Verb::Rm(many) => {
             let order = remove::Order { kind: None, recursive: many.recursive, consent: many.consent };
@@ -60,15 +62,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn run_pool(verb: PoolVerb, pool: &PoolChoice, style: Style) -> Result<ExitCode, Failure> {
-    let choose = |path: Option<std::path::PathBuf>| PoolChoice(path.or_else(|| pool.0.clone()));
+    let choose =
+        |path: Option<PathBuf>| PoolChoice { path: path.or_else(|| pool.path.clone()), engine: pool.engine };
     match verb {
-        PoolVerb::Create(create) => pool_create::run(&create, style)?,
+        PoolVerb::Create(create) => pool_create::run(&create, pool.engine, style)?,
         PoolVerb::Status(status) => return pool_status::run(&choose(status.path.clone()), &status, style),
         PoolVerb::Check(check) => {
             return pool_check::run(&choose(check.path), check.accept_lost_writes, style);
         }
         PoolVerb::Grow(grow) => pool_grow::run(&choose(grow.path), grow.size, style)?,
-        PoolVerb::Settle(settle) => pool_settle::run(&choose(settle.path))?,
+        PoolVerb::Settle(settle) => pool_settle::run(&choose(settle.path), style)?,
+        PoolVerb::Thin(thin) => pool_thin::run(&choose(thin.path), style)?,
     }
     Ok(ExitCode::SUCCESS)
 }

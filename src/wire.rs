@@ -22,6 +22,7 @@ pub(crate) enum Ask {
     Remove { name: String, recursive: bool },
     Resize { name: String, size: u64 },
     Settle,
+    Thin,
     Grow { size: u64 },
     Check,
     Import(ImportOrder),

@@ -100,6 +100,69 @@ fn a_pool_grows_while_it_is_served() {
     place.ok(&["pool", "check"]);
 }
 
+/// Every command but `serve`: one document on request, and what it did in words otherwise.
+#[test]
+fn each_command_gives_one_document_on_request_and_no_data_otherwise() {
+    let place = Place::new();
+    place.disk("v1.raw", 16, 7, &[0, 1, 2]);
+    let round = |verbs: &[&str]| {
+        let arguments: Vec<&str> = verbs.iter().copied().chain(["-o", "json"]).collect();
+        place.run(&arguments)
+    };
+    let day: [(&str, &str); 14] = [
+        ("PoolCreated", "pool create p.pool --size 64M"),
+        ("Import", "image import golden@v1 v1.raw"),
+        ("Cloned", "clone golden@v1 desk-{1..3}"),
+        ("SnapshotsTaken", "snapshot desk-{1..2}@s"),
+        ("RolledBack", "rollback --yes desk-1@s"),
+        ("VolumesCreated", "volume create a b --size 1M"),
+        ("VolumeResized", "volume resize a --size 2M"),
+        ("Removed", "rm --yes --recursive a b desk-1"),
+        ("PoolGrown", "pool grow --size 128M"),
+        ("PoolThinned", "pool thin"),
+        ("PoolSettled", "pool settle"),
+        ("PoolStatus", "pool status"),
+        ("EntryList", "ls"),
+        ("Space", "df"),
+    ];
+    for (kind, line) in day {
+        let ended = round(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(ended.code, Some(0), "{line}: {}", ended.err);
+        let document: Value = serde_json::from_str(&ended.out).expect("one document and nothing else");
+        assert_eq!(
+            (&document["apiVersion"], &document["kind"]),
+            (&json!("offshoot/v1"), &json!(kind)),
+            "{line}"
+        );
+    }
+    let ended = place.run(&["clone", "golden@v1", "quiet"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""));
+    assert!(ended.err.contains("1 clone of golden@v1"), "{}", ended.err);
+    assert_eq!(round(&["clone", "golden@v1", "quiet"]).out, "", "a failure is no data");
+}
+
+#[test]
+fn thinning_gives_back_what_no_clone_uses_any_more() {
+    let place = Place::new().with_pool();
+    let blocks: Vec<u64> = (0..100).map(|block| block * 7).collect();
+    for (version, byte) in [("v1", 1), ("v2", 2), ("v3", 3)] {
+        place.disk("golden.raw", 8, byte, &blocks);
+        let base: &[&str] = if byte == 1 { &["--no-base"] } else { &["--base", "golden@v1"] };
+        place.ok(&[&["image", "import", &format!("golden@{version}"), "golden.raw"], base].concat());
+    }
+    place.ok(&["rm", "--yes", "golden@v1"]);
+    place.ok(&["pool", "settle"]);
+    let mapped = || place.json(&["df"])["mapped"].as_u64().expect("bytes");
+    assert_eq!(mapped(), 300 * 4096, "what is removed keeps its blocks for two versions");
+    let daemon = place.serve(&[]);
+    place.ok(&["pool", "thin"]);
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(mapped(), 200 * 4096);
+    place.ok(&["pool", "thin"]);
+    assert_eq!(mapped(), 200 * 4096);
+    place.ok(&["pool", "check"]);
+}
+
 #[test]
 fn a_thousand_clones_are_one_quick_command_and_take_next_to_nothing() {
     let place = Place::new().with_pool();

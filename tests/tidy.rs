@@ -360,10 +360,14 @@ fn every_promise_names_a_test_that_exists() {
         fs::read_to_string(root().join("SPECIFICATION.md")).expect("the promises are written down");
     let rows = specification.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| number"));
     let (mut complaints, mut promises) = (Vec::new(), 0);
+    let mut numbers = BTreeSet::new();
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [number, _, holders] = cells.as_slice() else { continue };
         promises += 1;
+        if !numbers.insert(number.to_owned()) {
+            complaints.push(format!("{number}: is there twice"));
+        }
         let named: Vec<&str> = holders.split('`').skip(1).step_by(2).collect();
         if named.is_empty() {
             complaints.push(format!("{number}: names nothing"));

@@ -6,7 +6,7 @@ use crate::arguments::ImageImportArguments;
 use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
-use crate::output::{Format, Style, print_json, say};
+use crate::output::{Style, tell};
 use crate::reach::{CHANGE, PoolChoice, unexpected};
 use crate::wire::{Answer, Ask, Base, ImportOrder, ImportView};
 use progress::Progress;
@@ -38,25 +38,19 @@ pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Sty
             other => Err(unexpected(&other)),
         }
     })?;
-    match style.format {
-        Format::Json => print_json("Import", &view),
-        Format::Table => {
-            report(&view, start.elapsed().as_secs_f64(), style);
-            Ok(())
-        }
-    }
+    tell(style, "Import", &view, &sentence(&view, start.elapsed().as_secs_f64(), style))
 }
 
-fn report(view: &ImportView, seconds: f64, style: Style) {
+fn sentence(view: &ImportView, seconds: f64, style: Style) -> String {
     let base = view
         .base
         .as_ref()
         .map_or(String::new(), |base| format!(", {} shared with {base}", style.size(view.unchanged)));
-    say(&format!(
+    format!(
         "imported {} in {seconds:.1} s: {} of disk, {} stored{base}, {} zeros not stored",
         view.version,
         style.size(view.size),
         style.size(view.stored),
         style.size(view.zero),
-    ));
+    )
 }

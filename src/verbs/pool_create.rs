@@ -4,18 +4,18 @@ use crate::arguments::PoolCreateArguments;
 use crate::clock;
 use crate::explain;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, tell};
 use crate::pool_file;
-use crate::size::Size;
-use blockstore::Device;
+use blockstore::{Access, Device, Engine};
 use cow_tree::units::PoolId;
+use serde_json::json;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use thinpool::{CreateOptions, Name};
 
-pub(super) fn run(create: &PoolCreateArguments, style: Style) -> Result<(), Failure> {
+pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) -> Result<(), Failure> {
     let path = &create.path;
     let what = format!("the pool {} was not created", path.display());
     let options = options(create, &what)?;
@@ -24,7 +24,7 @@ pub(super) fn run(create: &PoolCreateArguments, style: Style) -> Result<(), Fail
             let why = "a block device is used whole";
             return Err(Failure::new(Code::Usage, what, why, "the same command without --size"));
         }
-        let device = pool_file::open(path, false)?;
+        let device = pool_file::open(path, Access::ReadWrite, engine)?;
         format(&device, &options, &what)?;
         return report(path, device.size(), style);
     }
@@ -36,13 +36,18 @@ pub(super) fn run(create: &PoolCreateArguments, style: Style) -> Result<(), Fail
             format!("offshoot pool create {} --size 10G", path.display()),
         )
     })?;
-    make_file(path, size, &options, &what)?;
+    let device = pool_file::create(path, size.bytes(), engine, &what)?;
+    format_file(path, device, &options, &what)?;
     report(path, size.bytes(), style)
 }
 
 /// The file goes again when the pool cannot be made in it.
-fn make_file(path: &Path, size: Size, options: &CreateOptions, what: &str) -> Result<(), Failure> {
-    let device = pool_file::create(path, size.bytes(), what)?;
+fn format_file(
+    path: &Path,
+    device: Arc<dyn Device>,
+    options: &CreateOptions,
+    what: &str,
+) -> Result<(), Failure> {
     format(&device, options, what).map_err(|mut failure| {
         drop(device);
         if let Err(error) = std::fs::remove_file(path) {
@@ -57,12 +62,12 @@ fn format(device: &Arc<dyn Device>, options: &CreateOptions, what: &str) -> Resu
 }
 
 fn report(path: &Path, bytes: u64, style: Style) -> Result<(), Failure> {
-    say(&format!(
+    let sentence = format!(
         "created {} of {}; next: offshoot --pool {0} image import",
         path.display(),
         style.size(bytes)
-    ));
-    Ok(())
+    );
+    tell(style, "PoolCreated", &json!({ "path": path, "size": bytes }), &sentence)
 }
 
 fn options(create: &PoolCreateArguments, what: &str) -> Result<CreateOptions, Failure> {

@@ -1,11 +1,12 @@
 //! `offshoot pool grow PATH --size SIZE`: whoever holds the pool makes its file longer and takes that in.
 
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, tell};
 use crate::pool_file;
 use crate::reach::{CHANGE, PoolChoice};
 use crate::size::Size;
 use crate::wire::Ask;
+use serde_json::json;
 
 const WHAT: &str = "the pool was not grown";
 
@@ -23,8 +24,8 @@ pub(super) fn run(pool: &PoolChoice, size: Option<Size>, style: Style) -> Result
         reach.ask(Ask::Grow { size })?;
         reach.status().map(|status| status.capacity)
     })?;
-    say(&format!("the pool has {} now", style.size(capacity)));
-    Ok(())
+    let sentence = format!("the pool has {} now", style.size(capacity));
+    tell(style, "PoolGrown", &json!({ "size": size, "capacity": capacity }), &sentence)
 }
 
 fn usage(why: &str, next: &str) -> Failure {

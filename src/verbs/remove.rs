@@ -4,9 +4,10 @@ use super::names;
 use crate::arguments::Consent;
 use crate::confirm::confirm;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, say, tell};
 use crate::reach::{CHANGE, PoolChoice, Reach};
 use crate::wire::{Ask, EntryView, KindView};
+use serde_json::json;
 
 const WHAT: &str = "nothing was removed";
 
@@ -28,7 +29,7 @@ pub(super) fn run(pool: &PoolChoice, patterns: &[String], order: Order, style: S
             many => many.len().to_string(),
         };
         confirm(order.consent.yes, &damage(&entries, &doomed, order, style), &word)?;
-        remove_all(reach, names, order)
+        remove_all(reach, &names, order, style)
     })
 }
 
@@ -70,11 +71,11 @@ fn damage(entries: &[EntryView], doomed: &[&EntryView], order: Order, style: Sty
 }
 
 /// Goes on after a failure: each name is its own command.
-fn remove_all(reach: &mut Reach, names: Vec<String>, order: Order) -> Result<(), Failure> {
+fn remove_all(reach: &mut Reach, names: &[String], order: Order, style: Style) -> Result<(), Failure> {
     let total = names.len();
     let mut failures: Vec<Failure> = Vec::new();
     for name in names {
-        match reach.ask(Ask::Remove { name, recursive: order.recursive }) {
+        match reach.ask(Ask::Remove { name: name.clone(), recursive: order.recursive }) {
             Ok(_) => {}
             Err(failure) if failure.code == Code::Unreachable => return Err(failure),
             Err(failure) => failures.push(failure),
@@ -82,8 +83,7 @@ fn remove_all(reach: &mut Reach, names: Vec<String>, order: Order) -> Result<(),
     }
     let removed = total - failures.len();
     let Some(first) = failures.first() else {
-        say(&format!("removed {removed}"));
-        return Ok(());
+        return tell(style, "Removed", &json!({ "names": names }), &format!("removed {removed}"));
     };
     if total == 1 {
         return Err(first.clone());

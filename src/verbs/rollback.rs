@@ -4,9 +4,10 @@ use super::names::{self, Point};
 use crate::arguments::RollbackArguments;
 use crate::confirm::confirm;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, tell};
 use crate::reach::{CHANGE, PoolChoice};
 use crate::wire::Ask;
+use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, rollback: &RollbackArguments, style: Style) -> Result<(), Failure> {
     let what = "nothing was rolled back";
@@ -26,7 +27,7 @@ pub(super) fn run(pool: &PoolChoice, rollback: &RollbackArguments, style: Style)
         let damage = format!("{volume} drops the {} it wrote since {to}", style.size(live.owned));
         confirm(rollback.consent.yes, &damage, volume)?;
         reach.ask(Ask::Rollback { to: to.clone() })?;
-        say(&format!("{volume} is back at {to}"));
-        Ok(())
+        let done = json!({ "volume": volume, "to": to });
+        tell(style, "RolledBack", &done, &format!("{volume} is back at {to}"))
     })
 }

@@ -8,6 +8,7 @@ use crate::output::{print, say};
 use crate::pool_file;
 use crate::reach::PoolChoice;
 use crate::run_directory::RunDirectory;
+use blockstore::Access;
 use cow_tree::units::PoolId;
 use nbd_server::{Listen, Server, ServerOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,7 +29,7 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     })?;
     let pool_id = pool_file::identify(path)?;
     let directory = RunDirectory::choose()?;
-    let device = pool_file::open(path, false)?;
+    let device = pool_file::open(path, Access::ReadWrite, pool.engine)?;
     let demand = Demand { read_only: false, accept_lost_writes: options.accept_lost_writes };
     let local = LocalPool::open(device, pool_id, &directory, demand)?;
     say(&format!("note: control socket and crash tail are in {}", directory.path().display()));

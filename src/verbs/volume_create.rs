@@ -4,9 +4,10 @@ use super::names::{self, Point};
 use super::space_note;
 use crate::arguments::VolumeCreateArguments;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, tell};
 use crate::reach::{CHANGE, PoolChoice};
 use crate::wire::Ask;
+use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, create: &VolumeCreateArguments, style: Style) -> Result<(), Failure> {
     let what = "no volume was created";
@@ -14,7 +15,7 @@ pub(super) fn run(pool: &PoolChoice, create: &VolumeCreateArguments, style: Styl
     names::require_point(&names, Point::Forbidden, what)?;
     let total = names.len();
     pool.with(CHANGE, |reach| {
-        for (created, name) in names.into_iter().enumerate() {
+        for (created, name) in names.iter().cloned().enumerate() {
             reach.ask(Ask::CreateVolume { name, size: create.size.bytes() }).map_err(|mut failure| {
                 if created > 0 {
                     failure.code = Code::Partly;
@@ -23,7 +24,9 @@ pub(super) fn run(pool: &PoolChoice, create: &VolumeCreateArguments, style: Styl
                 failure
             })?;
         }
-        say(&format!("created {total} of {}", style.size(create.size.bytes())));
-        space_note::overcommit(reach, style)
+        space_note::overcommit(reach, style)?;
+        let size = create.size.bytes();
+        let sentence = format!("created {total} of {}", style.size(size));
+        tell(style, "VolumesCreated", &json!({ "names": names, "size": size }), &sentence)
     })
 }

@@ -5,9 +5,10 @@ use super::space_note;
 use crate::arguments::VolumeResizeArguments;
 use crate::confirm::confirm;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, say};
+use crate::output::{Style, tell};
 use crate::reach::{CHANGE, PoolChoice};
 use crate::wire::Ask;
+use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, resize: &VolumeResizeArguments, style: Style) -> Result<(), Failure> {
     let what = "nothing was resized";
@@ -26,7 +27,8 @@ pub(super) fn run(pool: &PoolChoice, resize: &VolumeResizeArguments, style: Styl
             confirm(resize.consent.yes, &damage, name)?;
         }
         reach.ask(Ask::Resize { name: name.clone(), size })?;
-        say(&format!("{name} is {} now", style.size(size)));
-        space_note::overcommit(reach, style)
+        space_note::overcommit(reach, style)?;
+        let done = json!({ "name": name, "size": size });
+        tell(style, "VolumeResized", &done, &format!("{name} is {} now", style.size(size)))
     })
 }

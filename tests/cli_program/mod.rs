@@ -64,6 +64,10 @@ impl Place {
         Self::in_directory(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"))
     }
 
+    pub(crate) fn in_memory() -> Self {
+        Self::in_directory(tempfile::tempdir_in("/dev/shm").expect("tmpfs"))
+    }
+
     fn in_directory(directory: TempDir) -> Self {
         let private = Permissions::from_mode(0o700);
         let mut builder = tempfile::Builder::new();
@@ -92,6 +96,7 @@ impl Place {
             .current_dir(self.directory.path())
             .env("OFFSHOOT_POOL", self.pool())
             .env("OFFSHOOT_RUN_DIR", self.run.path())
+            .env_remove("OFFSHOOT_IO")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
