@@ -80,10 +80,10 @@ pub(crate) async fn recover(
     }
     // A record may have made the pool larger.
     replay.groups.set_metadata_required(metadata_required(&replay.geometry, &opening.limits));
-    let torn = found.torn.clone();
+    let (torn, spare) = (found.torn.clone(), found.spare);
     let core = Arc::new(assemble(device, tail, opening, found, records, replay, meta)?);
     if !core.read_only {
-        take_over(&core, io, opening, &torn).await?;
+        take_over(&core, io, opening, &torn, spare).await?;
     }
     Ok(core)
 }
@@ -97,6 +97,8 @@ struct Found {
     notes: Vec<String>,
     /// Copies of the next generation that somebody began to write.
     torn: Vec<BlockAddress>,
+    /// A copy of the superblock that may be written again: the other one is whole.
+    spare: BlockAddress,
 }
 
 async fn find(io: &KeeperIo, device: &dyn Device, opening: &Opening) -> Result<Found, Error> {
@@ -146,9 +148,12 @@ async fn find(io: &KeeperIo, device: &dyn Device, opening: &Opening) -> Result<F
     let begun =
         |(home, damage): &&(BlockAddress, CopyDamage)| *damage != CopyDamage::Empty && next.contains(home);
     let torn = choice.damaged.iter().filter(begun).map(|(home, _)| *home).collect();
+    let is_damaged = |home: &BlockAddress| choice.damaged.iter().any(|(damaged, _)| damaged == home);
+    let [first, second] = superblock_homes(superblock.generation);
+    let spare = if is_damaged(&first) { first } else { second };
     let ring = read_journal(io, &geometry).await?;
     let scanned = journal::scan(&ring, superblock.journal, label.pool, superblock.generation)?;
-    Ok(Found { label, superblock, geometry, scanned, notes, torn })
+    Ok(Found { label, superblock, geometry, scanned, notes, torn, spare })
 }
 
 async fn read_journal(io: &KeeperIo, geometry: &Geometry) -> Result<Vec<u8>, Error> {
@@ -418,17 +423,27 @@ async fn wipe(io: &KeeperIo, torn: &[BlockAddress]) -> Result<(), Error> {
     io.flush("flushing the superblock").await
 }
 
+/// Makes the superblock that was believed durable. A dead process may have left it in a cache, and when a flush has failed the
+/// kernel may have forgotten that it is only there: no later flush would move it. So a copy is written again.
+async fn pin_down(io: &KeeperIo, superblock: &Superblock, spare: BlockAddress) -> Result<(), Error> {
+    let copies = superblock.copies().into_iter().filter(|(home, _)| *home == spare);
+    let again = copies.map(|(home, page)| (home, Buffer::from_slice(&page))).collect();
+    io.write_all(again, "writing the superblock again").await?;
+    io.flush("flushing what was recovered").await
+}
+
 /// Makes what was replayed durable, then this opener the one whose tail counts.
 async fn take_over(
     core: &Core,
     io: &KeeperIo,
     opening: &Opening,
     torn: &[BlockAddress],
+    spare: BlockAddress,
 ) -> Result<(), Error> {
-    // The dead process may have left the superblock and the batches that were believed in a cache. Nothing that only an
-    // older superblock points to may be written over before they are durable.
-    io.flush("flushing what was recovered").await?;
     wipe(io, torn).await?;
+    // Nothing that only an older superblock points to may be written over before.
+    let believed = core.superblock.lock().clone();
+    pin_down(io, &believed, spare).await?;
     if core.superblock.lock().state == State::Serving {
         checkpoint(core, io, State::Clean).await?;
     }

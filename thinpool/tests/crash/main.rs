@@ -7,7 +7,8 @@
 //! opening must succeed, check clean, show for every sector a value it may show, and work. Some are crashed again.
 //!
 //! `OFFSHOOT_STATES` sets how many distinct states are wanted, `OFFSHOOT_SECONDS` how long the search may take,
-//! `OFFSHOOT_SEED` where random workloads begin, with no pairs before them, and `OFFSHOOT_CRASH`, as a failure prints it, runs one workload alone.
+//! `OFFSHOOT_SEED` where random workloads begin, with no pairs before them, and `OFFSHOOT_CRASH`, as a failure prints it, runs
+//! one workload alone.
 
 mod action;
 mod cases;

@@ -90,7 +90,7 @@ impl Running {
         Ok(Self { pool, keeper, channel, now: Duration::ZERO })
     }
 
-    fn round(&mut self, replies: &mut Vec<Reply>) {
+    pub(crate) fn round(&mut self, replies: &mut Vec<Reply>) {
         self.channel.poll(replies);
         self.keeper.poll(self.now);
         self.now += ROUND;
