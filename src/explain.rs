@@ -18,6 +18,7 @@ fn advice(error: &Error) -> (Code, &'static str) {
         Error::Invalid(_) => (Code::Usage, "offshoot help"),
         Error::OutOfSpace => (Code::Capacity, "offshoot df, then offshoot pool grow or offshoot rm"),
         Error::TailFull | Error::DrainTimeout => (Code::Conflict, "the same command again"),
+        Error::Cancelled => (Code::Failed, "the same command again"),
         Error::Closing => (Code::Unreachable, "the same command again"),
         Error::ReadOnly | Error::Poisoned => (Code::Failed, "offshoot pool status"),
         Error::TailGone => {

@@ -5,7 +5,11 @@ use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::import;
 use crate::wire::{Answer, Ask, EntryView, StatusView};
+use std::time::Duration;
 use thinpool::{Command, Name, Outcome, Pool};
+
+/// How often a long command is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Hears of the progress of a long request and may end it.
 pub(crate) trait Watcher {
@@ -21,10 +25,24 @@ pub(crate) fn handle(pool: &Pool, ask: Ask, watcher: &mut dyn Watcher) -> Result
         other => {
             let what = describe(&other);
             let command = lower(other, &what)?;
-            match pool.run(command).map_err(|error| explain::engine(what, &error))? {
+            match run(pool, command, watcher).map_err(|error| explain::engine(what, &error))? {
                 Outcome::Checked(report) => Ok(Answer::Checked(report.into())),
                 Outcome::Done => Ok(Answer::Done),
             }
+        }
+    }
+}
+
+/// Tells how far a long command is, and cancels it when nobody wants it any more.
+fn run(pool: &Pool, command: Command, watcher: &mut dyn Watcher) -> Result<Outcome, thinpool::Error> {
+    let ticket = pool.submit(command);
+    loop {
+        if let Some(outcome) = ticket.wait_for(LOOK) {
+            return outcome;
+        }
+        let (done, total) = ticket.progress();
+        if total > 0 && !watcher.progress(done, total) {
+            ticket.cancel();
         }
     }
 }

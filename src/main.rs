@@ -31,6 +31,7 @@ mod interrupt;
 mod local_pool;
 mod output;
 mod pool_file;
+mod progress;
 mod reach;
 mod run_directory;
 mod size;

@@ -54,7 +54,7 @@ impl ControlServer {
         Ok(Self { path: path.to_owned(), ending, acceptor })
     }
 
-    /// Cancels imports, waits for what is being carried out, and removes the socket.
+    /// Cancels imports and checks, waits for what is being carried out, and removes the socket.
     pub(crate) fn stop(self) {
         self.ending.store(true, Ordering::SeqCst);
         let _its_panic_was_printed = self.acceptor.join();

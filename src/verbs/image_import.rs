@@ -1,15 +1,13 @@
 //! `offshoot image import IMAGE@VERSION FILE`.
 
-mod progress;
-
 use crate::arguments::ImageImportArguments;
 use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
+use crate::progress::Progress;
 use crate::reach::{CHANGE, PoolChoice, unexpected};
 use crate::wire::{Answer, Ask, Base, ImportOrder, ImportView};
-use progress::Progress;
 
 pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Style) -> Result<(), Failure> {
     let what = format!("{} was not imported", arguments.version);

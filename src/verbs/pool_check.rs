@@ -1,8 +1,10 @@
 //! `offshoot pool check`: walks everything. Exit codes as qemu-img check: 0 clean, 2 errors, 3 leaked blocks only.
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::local_pool::Demand;
 use crate::output::{Format, Style, print, print_json};
+use crate::progress::Progress;
 use crate::reach::{PoolChoice, unexpected};
 use crate::size::GRAIN_BYTES;
 use crate::wire::{Answer, Ask, CheckView};
@@ -15,9 +17,15 @@ const LEAKS: u8 = 3;
 
 pub(super) fn run(pool: &PoolChoice, accept_lost_writes: bool, style: Style) -> Result<ExitCode, Failure> {
     let demand = Demand { read_only: false, accept_lost_writes };
-    let report = pool.with(demand, |reach| match reach.ask(Ask::Check)? {
-        Answer::Checked(report) => Ok(report),
-        other => Err(unexpected(&other)),
+    let interrupt = Interrupt::watch()?;
+    let report = pool.with(demand, |reach| {
+        let mut progress = Progress::new(interrupt);
+        let answer = reach.ask_watched(Ask::Check, &mut progress);
+        progress.end();
+        match answer? {
+            Answer::Checked(report) => Ok(report),
+            other => Err(unexpected(&other)),
+        }
     })?;
     match style.format {
         Format::Json => print_json("CheckReport", &report)?,

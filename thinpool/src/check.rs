@@ -6,15 +6,18 @@
 mod blocks;
 mod layer;
 mod moment;
+mod pace;
 
 use crate::core::Core;
 use crate::error::Error;
 use crate::groups::GroupKind;
 use crate::keeper::{Desk, provision};
 use crate::meta::RecordNodes;
+use crate::ticket::Ticket;
 use blocks::Blocks;
 use cow_tree::Walk;
 use moment::Moment;
+use pace::Pace;
 
 /// Contradictions that are spelled out; more are only counted.
 const ERRORS_MAX: usize = 100;
@@ -46,8 +49,8 @@ impl CheckReport {
     }
 }
 
-/// Checks the pool as it is at one moment of this call.
-pub(crate) async fn run(desk: &Desk) -> Result<CheckReport, Error> {
+/// Checks the pool as it is at one moment of this call. Says how far it is, and ends when it is cancelled.
+pub(crate) async fn run(desk: &Desk, ticket: &Ticket) -> Result<CheckReport, Error> {
     let core = &desk.core;
     let mut report = CheckReport::default();
     load_bitmaps(desk, &mut report).await?;
@@ -55,8 +58,9 @@ pub(crate) async fn run(desk: &Desk) -> Result<CheckReport, Error> {
     let _hold = core.hold_releases();
     let moment = Moment::take(core);
     let mut blocks = Blocks::new(core.geometry.read().device_blocks());
+    let mut pace = Pace::new(desk, ticket, &moment);
     for index in 0..moment.layers.len() {
-        layer::check(desk, &moment, index, &mut blocks, &mut report).await;
+        layer::check(desk, &moment, index, &mut pace, &mut blocks, &mut report).await?;
     }
     check_own_trees(desk, &moment, &mut blocks, &mut report).await;
     compare(core, &moment, &blocks, &mut report);

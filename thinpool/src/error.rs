@@ -34,6 +34,8 @@ pub enum Error {
         "the pool is read-only because a flush of its device failed; open it again to go on from what is durable"
     )]
     Poisoned,
+    #[error("it was cancelled")]
+    Cancelled,
     #[error("the pool is open read-only")]
     ReadOnly,
     #[error("the pool is closing")]

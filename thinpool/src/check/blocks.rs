@@ -11,12 +11,13 @@ const WORD_BITS: u64 = 64;
 pub(super) struct Blocks {
     words: Vec<u64>,
     end: u64,
+    reached: u64,
 }
 
 impl Blocks {
     pub(super) fn new(device_blocks: u64) -> Self {
         let words = usize::try_from(device_blocks.div_ceil(WORD_BITS)).expect("a set of blocks fits memory");
-        Self { words: vec![0; words], end: device_blocks }
+        Self { words: vec![0; words], end: device_blocks, reached: 0 }
     }
 
     fn place(block: u64) -> (usize, u64) {
@@ -54,6 +55,12 @@ impl Blocks {
             }
             self.words[word] |= bit;
         }
+        self.reached += length;
+    }
+
+    /// Blocks whose owners have been seen.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -3,7 +3,9 @@
 use super::CheckReport;
 use super::blocks::Blocks;
 use super::moment::{IncomingMoment, LayerMoment, Moment};
+use super::pace::Pace;
 use crate::body::ExtentTree;
+use crate::error::Error;
 use crate::keeper::Desk;
 use crate::keeper::reclaim::fetch;
 use crate::ownership::{Interval, owns};
@@ -27,18 +29,20 @@ pub(super) async fn check(
     desk: &Desk,
     moment: &Moment,
     index: usize,
+    pace: &mut Pace<'_>,
     blocks: &mut Blocks,
     report: &mut CheckReport,
-) {
+) -> Result<(), Error> {
     let layer = &moment.layers[index];
     let mut checker = Checker { desk, moment, layer, blocks, report, owned: 0 };
     for part in parts(layer) {
-        checker.walk(&part).await;
+        checker.walk(&part, pace).await?;
     }
     let owned = checker.owned;
     if owned != layer.owned {
         report.error(format!("{} owns {owned} blocks of data, its count says {}", layer.name, layer.owned));
     }
+    Ok(())
 }
 
 fn parts(layer: &LayerMoment) -> Vec<Part<'_>> {
@@ -68,9 +72,10 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    async fn walk(&mut self, part: &Part<'_>) {
+    async fn walk(&mut self, part: &Part<'_>, pace: &mut Pace<'_>) -> Result<(), Error> {
         let mut walk = Walk::new(part.tree);
         while let Some(place) = walk.peek() {
+            pace.step(self.blocks.reached()).await?;
             if place.bound <= part.from {
                 walk.skip();
                 continue;
@@ -88,6 +93,7 @@ impl Checker<'_> {
             }
             self.enter(&mut walk, &place, part).await;
         }
+        Ok(())
     }
 
     async fn enter(&mut self, walk: &mut Walk<ExtentLeaf>, place: &Ahead, part: &Part<'_>) {

@@ -14,6 +14,7 @@ use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::record::{NewClone, NewEntry, NewSnapshot, Record};
 use crate::recovery::metadata_required_of;
+use crate::ticket::Ticket;
 use cow_tree::{ExtentLeaf, Nodes, Pinned};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(crate) async fn run(desk: Desk) {
         let next = core.commands.lock().pop_front();
         let Some((command, ticket)) = next else { continue };
         let closing = matches!(command, Command::Close);
-        let outcome = execute(&desk, command).await;
+        let outcome = execute(&desk, command, &ticket).await;
         if closing {
             core.closed.store(true, Ordering::SeqCst);
             for (_, late) in core.commands.lock().drain(..) {
@@ -51,10 +52,10 @@ pub(crate) async fn run(desk: Desk) {
     }
 }
 
-async fn execute(desk: &Desk, command: Command) -> Result<Outcome, Error> {
+async fn execute(desk: &Desk, command: Command, ticket: &Ticket) -> Result<Outcome, Error> {
     let core = &desk.core;
     match command {
-        Command::Check => return check::run(desk).await.map(Outcome::Checked),
+        Command::Check => return check::run(desk, ticket).await.map(Outcome::Checked),
         Command::Close => return close(desk).await.map(|()| Outcome::Done),
         _ if core.read_only => return Err(Error::ReadOnly),
         Command::Commit => commit(desk).await?,

@@ -1,4 +1,4 @@
-//! How far an import is: a bar on a terminal, a line every tenth elsewhere.
+//! How far a long command is: a bar on a terminal, a line every tenth elsewhere.
 
 use crate::handler::Watcher;
 use crate::interrupt::Interrupt;
@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 
 const TEMPLATE: &str = "{bar:32} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
     interrupt: Interrupt,
     bar: Option<ProgressBar>,
     /// Tenths that have been told.
@@ -17,7 +17,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(interrupt: Interrupt) -> Self {
+    pub(crate) fn new(interrupt: Interrupt) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let style =
                 ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -26,7 +26,7 @@ impl Progress {
         Self { interrupt, bar, told: 0 }
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
