@@ -172,11 +172,10 @@ impl PoolModel {
         let Some(disk) = self.disks.get_mut(name).filter(|disk| disk.kind != Kind::Volume) else { return };
         for (at, (sector, seen)) in disk.sectors.iter_mut().zip(seen).enumerate() {
             let maybe = sector.maybe.drain(..).find(|value| seen.is(*value, at));
-            let durable = sector.durable;
-            if !seen.is(durable, at)
-                && let Some(value) = maybe
-            {
-                sector.durable = value;
+            match maybe.filter(|_| !seen.is(sector.current(), at)) {
+                None => {}
+                Some(value) if sector.since.is_empty() => sector.durable = value,
+                Some(value) => sector.since.push(value),
             }
         }
     }
@@ -374,4 +373,22 @@ fn a_flush_from_before_a_write_leaves_open_what_a_failed_write_has_done() {
     let sector = &model.disks[&name].sectors[0];
     assert!(sector.allows(Seen::Stamp { value: failed, lba: 0 }, 0, Loss::Power));
     assert!(!sector.allows(Seen::Stamp { value: failed, lba: 0 }, 0, Loss::Process));
+}
+
+#[test]
+fn what_a_version_was_seen_to_hold_of_a_failed_write_it_holds() {
+    let (name, kept, failed) = ("v".to_owned(), Value::written(1), Value::written(2));
+    let mut model = PoolModel::default();
+    Change::Create { name: name.clone(), blocks: 1 }.apply(&mut model, Progress::Answered);
+    model.begin_write(&name, 0..1, kept);
+    model.acknowledge_write(&name, 0..1, kept, true);
+    model.begin_write(&name, 0..1, failed);
+    model.fail_write(&name, 0..1);
+    let version = "i@v".to_owned();
+    Change::Publish { volume: name, version: version.clone() }.apply(&mut model, Progress::Answered);
+    let seen = Seen::Stamp { value: failed, lba: 0 };
+    model.saw(&version, &[seen]);
+    let sector = &model.disks[&version].sectors[0];
+    assert!(sector.allows(seen, 0, Loss::Process));
+    assert!(!sector.allows(Seen::Stamp { value: kept, lba: 0 }, 0, Loss::Process));
 }
