@@ -55,6 +55,13 @@ pub(crate) fn alerts(status: &StatusView, thresholds: &Thresholds) -> Vec<Alert>
             raise(Level::Warning, format!("{what} is {used} % used; the warning is at {limit} %"));
         }
     }
+    if status.discard_failures > 0 {
+        let text = format!(
+            "{} discards failed: what is free in the pool still takes space below it",
+            status.discard_failures
+        );
+        raise(Level::Warning, text);
+    }
     if status.overcommit > thresholds.overcommit_max {
         let (ratio, max) = (status.overcommit, thresholds.overcommit_max);
         let text = format!("overcommit is {ratio:.1}x; the most allowed is {max:.1}x");
@@ -88,6 +95,7 @@ mod tests {
             versions: 0,
             layers: 0,
             reclaiming: 0,
+            discard_failures: 0,
             poisoned: false,
             read_only: false,
             overcommit: 0.0,
@@ -114,6 +122,16 @@ mod tests {
         status.overcommit = 8.1;
         status.poisoned = true;
         assert_eq!(alerts(&status, &THRESHOLDS).len(), 2);
+    }
+
+    #[test]
+    fn failed_discards_are_worth_a_warning() {
+        let mut status = status(0, 100);
+        status.discard_failures = 3;
+        let found = alerts(&status, &THRESHOLDS);
+        assert!(
+            matches!(found.as_slice(), [alert] if alert.level == Level::Warning && alert.text.starts_with("3 "))
+        );
     }
 
     #[test]

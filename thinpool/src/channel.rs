@@ -4,6 +4,7 @@
 //! waiting; [`Channel::poll`] takes what the device has completed, lets those requests go on, looks again at the
 //! parked ones when something they may wait for has happened, and hands out replies. A channel never blocks.
 
+mod content;
 mod device;
 mod extents;
 mod flush;

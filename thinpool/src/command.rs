@@ -133,6 +133,8 @@ pub struct Status {
     pub layers: u64,
     /// Layers that are being freed, absorbed, or wait for that.
     pub reclaiming: u64,
+    /// Discards the device has refused or failed since the pool was opened.
+    pub discard_failures: u64,
     pub poisoned: bool,
     pub read_only: bool,
 }

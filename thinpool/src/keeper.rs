@@ -9,6 +9,7 @@ pub(crate) mod commit;
 pub(crate) mod freeze;
 pub(crate) mod grow;
 pub(crate) mod io;
+pub(crate) mod plan;
 pub(crate) mod provision;
 pub(crate) mod quarantine;
 pub(crate) mod reclaim;

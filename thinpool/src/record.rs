@@ -5,7 +5,7 @@
 //! mapping replaced is found again by looking it up at replay.
 
 use crate::ids::ID_END;
-use crate::keeper::command::legal_size;
+use crate::keeper::plan::legal_size;
 use bincode::{Decode, Encode};
 use cow_tree::units::BlockAddress;
 

@@ -99,6 +99,7 @@ pub(crate) fn status(core: &Core) -> Status {
         layers: u64::try_from(catalog.layers().count()).expect("a length"),
         reclaiming: u64::try_from(catalog.unnamed().chain(catalog.sweeping()).collect::<BTreeSet<_>>().len())
             .expect("a length"),
+        discard_failures: core.discard_failures.load(Ordering::Relaxed),
         poisoned: core.is_poisoned(),
         read_only: core.read_only,
     }

@@ -5,6 +5,7 @@
 //! waited for once, at the end. A chunk that has to wait for space, or for a closed gate, leaves its epoch and plans
 //! again when it goes on, so that neither a snapshot nor the return of freed blocks ever waits for it.
 
+use super::content::{bytes_of, complete_edge, own_bytes, skip, take_content, trimmed};
 use super::plan::{Chunk, Edge, Intent, Task};
 use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
@@ -183,7 +184,7 @@ impl Channel {
         let update = update_of(slot);
         let chunk = update.chunk.clone().expect("a chunk is locked");
         if update.content.is_none() {
-            update.content = take_content(update, &chunk);
+            update.content = take_content(&mut update.data, &chunk);
         }
         let plan = {
             let update = update_of(slot);
@@ -453,81 +454,4 @@ fn hint(live: &Live, at: LogicalBlock, neighbour: Option<cow_tree::Mapping>) -> 
     let mapping = neighbour.filter(|mapping| mapping.start.0 / WINDOW_BLOCKS == at.0 / WINDOW_BLOCKS)?;
     let address = mapping.address.0.checked_add(at.0)?.checked_sub(mapping.start.0)?;
     Some(BlockAddress(address))
-}
-
-/// The chunk's bytes: the guest's own buffer where it has whole blocks, else a copy inside whole blocks.
-fn take_content(update: &mut Update, chunk: &Chunk) -> Option<Buffer> {
-    let length = usize::try_from(chunk.bytes.end - chunk.bytes.start).expect("a chunk is short");
-    let covering = bytes_of(chunk.blocks.end.0 - chunk.blocks.start.0);
-    match chunk.intent {
-        Intent::Trim => None,
-        // Whole blocks are unmapped, not written.
-        Intent::Erase if length == covering => None,
-        Intent::Fill | Intent::Erase => Some(Buffer::zeroed(covering)),
-        Intent::Store => {
-            let mut part = update.data.take().expect("a write has its data until the last chunk");
-            if length < part.len() {
-                update.data = Some(part.split_off(length));
-            }
-            if length == covering {
-                return Some(part);
-            }
-            let mut whole = Buffer::zeroed(covering);
-            let head = head_bytes(chunk);
-            whole[head..head + length].copy_from_slice(&part);
-            Some(whole)
-        }
-    }
-}
-
-fn head_bytes(chunk: &Chunk) -> usize {
-    usize::try_from(chunk.bytes.start % u64::try_from(BLOCK_BYTES).expect("small"))
-        .expect("less than a block")
-}
-
-/// The guest's own bytes inside the widened content.
-fn own_bytes<'a>(content: &'a [u8], chunk: &Chunk) -> &'a [u8] {
-    let head = head_bytes(chunk);
-    let length = usize::try_from(chunk.bytes.end - chunk.bytes.start).expect("a chunk is short");
-    &content[head..head + length]
-}
-
-fn bytes_of(blocks: u64) -> usize {
-    usize::try_from(blocks).expect("a chunk is short") * BLOCK_BYTES
-}
-
-/// Fills the part of an edge block that the guest did not write with what was there.
-fn complete_edge(content: &mut Buffer, chunk: &Chunk, edge: Edge, old: Option<Buffer>) {
-    let Some(old) = old else { return };
-    if mutants::active(Mutant::PartialNotFilled) {
-        return;
-    }
-    let at = bytes_of(edge.block.0 - chunk.blocks.start.0);
-    let block_start = edge.block.0 * u64::try_from(BLOCK_BYTES).expect("small");
-    let inside = |offset: u64| usize::try_from(offset.saturating_sub(block_start)).unwrap_or(BLOCK_BYTES);
-    let head = inside(chunk.bytes.start).min(BLOCK_BYTES);
-    let tail = inside(chunk.bytes.end).min(BLOCK_BYTES);
-    content[at..at + head].copy_from_slice(&old[..head]);
-    content[at + tail..at + BLOCK_BYTES].copy_from_slice(&old[tail..]);
-}
-
-fn skip(mut content: Buffer, at: LogicalBlock, to: LogicalBlock) -> Buffer {
-    if at == to { content } else { content.split_off(bytes_of(to.0 - at.0)) }
-}
-
-/// Only the guest's own sectors of blocks that are overwritten in place.
-fn trimmed(mut part: Buffer, start: LogicalBlock, address: BlockAddress, chunk: &Chunk) -> (u64, Buffer) {
-    let first = start.0 * u64::try_from(BLOCK_BYTES).expect("small");
-    let end = first + u64::try_from(part.len()).expect("a length");
-    let mut offset = address.byte_offset();
-    if chunk.bytes.end < end {
-        let keep = usize::try_from(chunk.bytes.end - first).expect("within the part");
-        drop(part.split_off(keep));
-    }
-    if first < chunk.bytes.start {
-        let cut = chunk.bytes.start - first;
-        part = part.split_off(usize::try_from(cut).expect("less than a block"));
-        offset += cut;
-    }
-    (offset, part)
 }
