@@ -6,6 +6,7 @@ use crate::handler::{Watcher, handle};
 use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
 use crate::pool_file;
+use crate::progress::Progress;
 use crate::run_directory::RunDirectory;
 use crate::wire::{Answer, Ask, EntryView, StatusView};
 use blockstore::{Access, Engine};
@@ -44,7 +45,15 @@ impl Reach {
         self.ask_watched(ask, &mut Unwatched)
     }
 
-    pub(crate) fn ask_watched(&mut self, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+    /// Shows how far it is, and cancels it when the operator interrupts.
+    pub(crate) fn ask_patiently(&mut self, ask: Ask, interrupt: Interrupt) -> Result<Answer, Failure> {
+        let mut progress = Progress::new(interrupt);
+        let answer = self.ask_watched(ask, &mut progress);
+        progress.end();
+        answer
+    }
+
+    fn ask_watched(&mut self, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
         match self {
             Reach::Daemon(client) => client.ask(&ask, watcher),
             Reach::Here(local) => handle(local.pool(), ask, watcher),

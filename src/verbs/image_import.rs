@@ -5,7 +5,6 @@ use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
-use crate::progress::Progress;
 use crate::reach::{CHANGE, PoolChoice, unexpected};
 use crate::wire::{Answer, Ask, Base, ImportOrder, ImportView};
 
@@ -27,14 +26,9 @@ pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Sty
     let order = ImportOrder { version: arguments.version, file, base, force_raw: arguments.force_raw };
     let interrupt = Interrupt::watch()?;
     let start = clock::now();
-    let view = pool.with(CHANGE, |reach| {
-        let mut progress = Progress::new(interrupt);
-        let answer = reach.ask_watched(Ask::Import(order), &mut progress);
-        progress.end();
-        match answer? {
-            Answer::Imported(view) => Ok(view),
-            other => Err(unexpected(&other)),
-        }
+    let view = pool.with(CHANGE, |reach| match reach.ask_patiently(Ask::Import(order), interrupt)? {
+        Answer::Imported(view) => Ok(view),
+        other => Err(unexpected(&other)),
     })?;
     tell(style, "Import", &view, &sentence(&view, start.elapsed().as_secs_f64(), style))
 }

@@ -4,7 +4,6 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::local_pool::Demand;
 use crate::output::{Format, Style, print, print_json};
-use crate::progress::Progress;
 use crate::reach::{PoolChoice, unexpected};
 use crate::size::GRAIN_BYTES;
 use crate::wire::{Answer, Ask, CheckView};
@@ -18,14 +17,9 @@ const LEAKS: u8 = 3;
 pub(super) fn run(pool: &PoolChoice, accept_lost_writes: bool, style: Style) -> Result<ExitCode, Failure> {
     let demand = Demand { read_only: false, accept_lost_writes };
     let interrupt = Interrupt::watch()?;
-    let report = pool.with(demand, |reach| {
-        let mut progress = Progress::new(interrupt);
-        let answer = reach.ask_watched(Ask::Check, &mut progress);
-        progress.end();
-        match answer? {
-            Answer::Checked(report) => Ok(report),
-            other => Err(unexpected(&other)),
-        }
+    let report = pool.with(demand, |reach| match reach.ask_patiently(Ask::Check, interrupt)? {
+        Answer::Checked(report) => Ok(report),
+        other => Err(unexpected(&other)),
     })?;
     match style.format {
         Format::Json => print_json("CheckReport", &report)?,

@@ -4,10 +4,14 @@
 //! pool as it was. A record therefore names everything it changes by identity, never by position, and what a
 //! mapping replaced is found again by looking it up at replay.
 
+use crate::error::Error;
 use crate::ids::ID_END;
-use crate::keeper::plan::legal_size;
 use bincode::{Decode, Encode};
 use cow_tree::units::BlockAddress;
+
+/// Largest volume, in bytes: the extent tree's keys reach further, a guest's disk does not.
+const VOLUME_BYTES_MAX: u64 = 1 << 56;
+const BLOCK: u64 = 4096;
 
 /// A change. Blocks are 4 KiB; `start` and `length` are logical blocks, `address` is physical.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -193,6 +197,19 @@ impl NewEntry {
 /// When no volume has it.
 pub(crate) fn check_size(size: u64) -> Result<(), &'static str> {
     legal_size(size).map(drop).map_err(|_| "it names a size that no volume has")
+}
+
+/// The size again, if a volume may have it.
+///
+/// # Errors
+/// What an operator is told of one that no volume has.
+pub(crate) fn legal_size(size: u64) -> Result<u64, Error> {
+    if size == 0 || !size.is_multiple_of(BLOCK) || size > VOLUME_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "{size} bytes is not a size of a volume: it must be a multiple of {BLOCK}, at least {BLOCK} and at most {VOLUME_BYTES_MAX}"
+        )));
+    }
+    Ok(size)
 }
 
 /// Whether a layer may have the number, and its line may be followed by another.

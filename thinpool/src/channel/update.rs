@@ -248,14 +248,18 @@ impl Channel {
                 }
                 self.core.need(|needs| needs.space = true);
             }
-            // A layer that was deleted gives its blocks back while it is swept.
-            NoRun::Full { .. } if self.core.with_catalog(|catalog| reclaim::has_work(catalog)) => {
+            NoRun::Full { .. } => {
                 let durable = self.core.durable();
-                if self.core.with_catalog(|catalog| reclaim::is_stuck(catalog, durable)) {
-                    self.core.want_commit();
+                // A layer that was deleted gives its blocks back while it is swept.
+                let work = self.core.with_catalog(|catalog| {
+                    reclaim::has_work(catalog).then(|| reclaim::is_stuck(catalog, durable))
+                });
+                match work {
+                    Some(true) => drop(self.core.want_commit()),
+                    Some(false) => {}
+                    None => return self.fail_update(slot, live, RequestError::OutOfSpace),
                 }
             }
-            NoRun::Full { .. } => return self.fail_update(slot, live, RequestError::OutOfSpace),
         }
         Flow::Parked
     }

@@ -2,7 +2,7 @@
 
 use super::CheckReport;
 use crate::groups::Run;
-use cow_tree::units::BlockAddress;
+use cow_tree::units::{BlockAddress, BlockCount};
 use std::ops::Range;
 
 const WORD_BITS: u64 = 64;
@@ -59,8 +59,8 @@ impl Blocks {
     }
 
     /// Blocks whose owners have been seen.
-    pub(super) fn reached(&self) -> u64 {
-        self.reached
+    pub(super) fn reached(&self) -> BlockCount {
+        BlockCount(self.reached)
     }
 
     pub(super) fn count(&self) -> u64 {

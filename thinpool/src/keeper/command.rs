@@ -1,19 +1,19 @@
 //! Executing an operator's commands, one at a time, each as one record: all or nothing.
 
 use super::Desk;
-use super::plan::{Point, base_of, busy, existing, is_open, legal_size, plan, plan_snapshot, vacant, volume};
+use super::plan::{Point, base_of, busy, plan, plan_snapshot, vacant, volume};
 use super::reclaim::{self, fetch};
 use crate::catalog::sweep::Stop;
 use crate::catalog::{Catalog, apply};
 use crate::check;
-use crate::command::{Command, EntryKind, Outcome};
+use crate::command::{Command, Outcome};
 use crate::core::Core;
 use crate::error::Error;
 use crate::ids::EntryId;
 use crate::live::Live;
 use crate::mutants::{self, Mutant};
 use crate::name::Name;
-use crate::record::Record;
+use crate::record::{Record, legal_size};
 use crate::ticket::Ticket;
 use cow_tree::{ExtentLeaf, Nodes, Pinned};
 use std::collections::BTreeSet;
@@ -55,9 +55,7 @@ async fn execute(desk: &Desk, command: Command, ticket: &Ticket) -> Result<Outco
         Command::Extend { bytes } => super::grow::extend(desk, bytes).await?,
         Command::Thin => reclaim::thin_all(desk).await?,
         Command::Snapshot { names } => snapshot(desk, &names).await?,
-        Command::Rollback { to } => rollback(desk, &to).await?,
         Command::Resize { name, size } => resize(desk, &name, size).await?,
-        Command::Publish { volume, version } => publish(desk, &volume, &version).await?,
         other => stage(desk, |catalog| plan(core, catalog, &other)).await?,
     }
     Ok(Outcome::Done)
@@ -168,29 +166,6 @@ fn lives_of(catalog: &Catalog, names: &[Name]) -> Result<Vec<Arc<Live>>, Error> 
     Ok(lives)
 }
 
-async fn rollback(desk: &Desk, to: &Name) -> Result<(), Error> {
-    let plan = |catalog: &mut Catalog| {
-        let (_, point) = existing(catalog, to)?;
-        if point.kind != EntryKind::Snapshot {
-            return Err(Error::Invalid(format!("{to} is not a snapshot")));
-        }
-        let (source, size) = (point.layer, point.size);
-        let base = base_of(to);
-        let (id, entry) = volume(catalog, &base)?;
-        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
-            return Err(busy(&base, "it is open, and its guest would not survive another disk beneath it"));
-        }
-        if entry.size != size {
-            return Err(Error::Invalid(format!(
-                "{base} has been resized since {to}; give it {size} bytes again first"
-            )));
-        }
-        let (layer, line) = catalog.take_layer();
-        Ok(Record::Rollback { entry: id.0, source: source.0, layer: layer.0, line })
-    };
-    stage(desk, plan).await
-}
-
 async fn resize(desk: &Desk, name: &Name, size: u64) -> Result<(), Error> {
     let core = &desk.core;
     legal_size(size)?;
@@ -232,24 +207,6 @@ fn resize_once(
     }
     core.account(&[], freed, staged.expect("a resize that happened was staged"));
     Ok(())
-}
-
-async fn publish(desk: &Desk, name: &Name, version: &Name) -> Result<(), Error> {
-    let plan = |catalog: &mut Catalog| {
-        let (id, entry) = volume(catalog, name)?;
-        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
-            return Err(busy(name, "it is open; an image version never changes"));
-        }
-        if !catalog.points_of(name.base()).is_empty() {
-            return Err(busy(name, "it has snapshots"));
-        }
-        vacant(catalog, version, Point::Yes)?;
-        if catalog.find(version.base()).is_some() {
-            return Err(Error::Exists(format!("a volume named {}", version.base())));
-        }
-        Ok(Record::Publish { entry: id.0, name: version.to_string() })
-    };
-    stage(desk, plan).await
 }
 
 /// Volumes whose writes are held back; opened again when dropped.

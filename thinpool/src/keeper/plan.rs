@@ -6,15 +6,12 @@ use crate::command::{Command, EntryKind};
 use crate::core::Core;
 use crate::error::Error;
 use crate::ids::{EntryId, LayerId};
-use crate::live::Live;
 use crate::name::Name;
-use crate::record::{NewClone, NewEntry, NewSnapshot, Record};
+use crate::record::{NewClone, NewEntry, NewSnapshot, Record, legal_size};
 use crate::recovery::metadata_required_of;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-/// Largest volume, in bytes: the extent tree's keys reach further, a guest's disk does not.
-pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 56;
 const BLOCK: u64 = 4096;
 /// Keys and values of one name's properties together.
 const PROPERTY_BYTES_MAX: usize = 16 << 10;
@@ -35,6 +32,8 @@ pub(super) fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Res
         }
         Command::Clone { source, names, size } => plan_clone(core, catalog, source, names, *size),
         Command::Remove { name, recursive } => plan_remove(catalog, name, *recursive),
+        Command::Rollback { to } => plan_rollback(catalog, to),
+        Command::Publish { volume, version } => plan_publish(catalog, volume, version),
         Command::Rename { from, to } => {
             let (id, entry) = existing(catalog, from)?;
             vacant(catalog, to, if from.point().is_some() { Point::Yes } else { Point::No })?;
@@ -109,7 +108,7 @@ fn plan_remove(catalog: &Catalog, name: &Name, recursive: bool) -> Result<Record
     let (id, entry) = existing(catalog, name)?;
     let mut doomed = vec![id];
     if entry.kind == EntryKind::Volume {
-        if catalog.layer(entry.layer).live().is_some_and(|live| is_open(live)) {
+        if is_open(catalog, entry) {
             return Err(busy(name, "it is open; close its exports first"));
         }
         let points = catalog.points_of(name.base());
@@ -137,6 +136,41 @@ pub(super) fn plan_snapshot(core: &Core, catalog: &mut Catalog, names: &[Name]) 
     Ok(Record::Snapshot { items })
 }
 
+fn plan_rollback(catalog: &mut Catalog, to: &Name) -> Result<Record, Error> {
+    let (_, point) = existing(catalog, to)?;
+    if point.kind != EntryKind::Snapshot {
+        return Err(Error::Invalid(format!("{to} is not a snapshot")));
+    }
+    let (source, size) = (point.layer, point.size);
+    let base = base_of(to);
+    let (id, entry) = volume(catalog, &base)?;
+    if is_open(catalog, entry) {
+        return Err(busy(&base, "it is open, and its guest would not survive another disk beneath it"));
+    }
+    if entry.size != size {
+        return Err(Error::Invalid(format!(
+            "{base} has been resized since {to}; give it {size} bytes again first"
+        )));
+    }
+    let (layer, line) = catalog.take_layer();
+    Ok(Record::Rollback { entry: id.0, source: source.0, layer: layer.0, line })
+}
+
+fn plan_publish(catalog: &Catalog, name: &Name, version: &Name) -> Result<Record, Error> {
+    let (id, entry) = volume(catalog, name)?;
+    if is_open(catalog, entry) {
+        return Err(busy(name, "it is open; an image version never changes"));
+    }
+    if !catalog.points_of(name.base()).is_empty() {
+        return Err(busy(name, "it has snapshots"));
+    }
+    vacant(catalog, version, Point::Yes)?;
+    if catalog.find(version.base()).is_some() {
+        return Err(Error::Exists(format!("a volume named {}", version.base())));
+    }
+    Ok(Record::Publish { entry: id.0, name: version.to_string() })
+}
+
 /// Whether a name must carry a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Point {
@@ -160,7 +194,7 @@ pub(super) fn vacant(catalog: &Catalog, name: &Name, point: Point) -> Result<(),
     Ok(())
 }
 
-pub(super) fn existing<'a>(catalog: &'a Catalog, name: &Name) -> Result<(EntryId, &'a CatalogEntry), Error> {
+fn existing<'a>(catalog: &'a Catalog, name: &Name) -> Result<(EntryId, &'a CatalogEntry), Error> {
     catalog.find(&name.to_string()).ok_or_else(|| Error::NotFound(name.to_string()))
 }
 
@@ -180,8 +214,9 @@ pub(super) fn busy(name: &Name, why: &str) -> Error {
     Error::Busy { name: name.to_string(), why: why.to_owned() }
 }
 
-pub(super) fn is_open(live: &Live) -> bool {
-    live.is_attached()
+/// Whether somebody has the volume open.
+fn is_open(catalog: &Catalog, entry: &CatalogEntry) -> bool {
+    catalog.layer(entry.layer).live().is_some_and(|live| live.is_attached())
 }
 
 fn new_entry(core: &Core, catalog: &mut Catalog, name: &Name, size: u64) -> NewEntry {
@@ -191,15 +226,6 @@ fn new_entry(core: &Core, catalog: &mut Catalog, name: &Name, size: u64) -> NewE
         size,
         created_unix: core.unix_time.load(Ordering::Relaxed),
     }
-}
-
-pub(crate) fn legal_size(size: u64) -> Result<u64, Error> {
-    if size == 0 || !size.is_multiple_of(BLOCK) || size > VOLUME_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "{size} bytes is not a size of a volume: it must be a multiple of {BLOCK}, at least {BLOCK} and at most {VOLUME_BYTES_MAX}"
-        )));
-    }
-    Ok(size)
 }
 
 impl Core {
@@ -214,7 +240,7 @@ impl Core {
 
 impl Catalog {
     /// A layer id and a line nobody has used.
-    pub(super) fn take_layer(&mut self) -> (LayerId, u32) {
+    fn take_layer(&mut self) -> (LayerId, u32) {
         let taken = (LayerId(self.next_layer), self.next_line);
         self.next_layer += 1;
         // R2: a line that came around would be mistaken for an older one.

@@ -359,11 +359,16 @@ impl Expectation {
     }
 }
 
+fn one_block() -> (String, PoolModel) {
+    let (name, mut model) = ("v".to_owned(), PoolModel::default());
+    Change::Create { name: name.clone(), blocks: 1 }.apply(&mut model, Progress::Answered);
+    (name, model)
+}
+
 #[test]
 fn a_flush_from_before_a_write_leaves_open_what_a_failed_write_has_done() {
-    let (name, failed, later) = ("v".to_owned(), Value::written(1), Value::zeroed(2));
-    let mut model = PoolModel::default();
-    Change::Create { name: name.clone(), blocks: 1 }.apply(&mut model, Progress::Answered);
+    let (failed, later) = (Value::written(1), Value::zeroed(2));
+    let (name, mut model) = one_block();
     model.begin_write(&name, 0..1, failed);
     model.fail_write(&name, 0..1);
     let mark = model.mark(&name);
@@ -377,9 +382,8 @@ fn a_flush_from_before_a_write_leaves_open_what_a_failed_write_has_done() {
 
 #[test]
 fn what_a_version_was_seen_to_hold_of_a_failed_write_it_holds() {
-    let (name, kept, failed) = ("v".to_owned(), Value::written(1), Value::written(2));
-    let mut model = PoolModel::default();
-    Change::Create { name: name.clone(), blocks: 1 }.apply(&mut model, Progress::Answered);
+    let (kept, failed) = (Value::written(1), Value::written(2));
+    let (name, mut model) = one_block();
     model.begin_write(&name, 0..1, kept);
     model.acknowledge_write(&name, 0..1, kept, true);
     model.begin_write(&name, 0..1, failed);

@@ -10,6 +10,9 @@ use blockstore::{Buffer, Durability, OperationKind};
 use std::sync::Arc;
 use thinpool::{Access, Action, Command};
 
+/// Rounds of the keeper between the beginning of a checkpoint and a commit, at most.
+const ROUNDS_MAX: u64 = 8;
+
 /// The moments of an opening, on a medium that may leave garbage in a sector.
 fn moments_of_opening(disk: &SimulatedDisk, start: &Start, chance: &mut Chance) -> Vec<Moment> {
     let profile = Profile { atomicity: Atomicity::Nothing, ..Profile::default() };
@@ -74,9 +77,6 @@ fn after_a_failed_flush(disk: &SimulatedDisk, nth: u64, seed: u64, chance: &mut 
     }
     SimulatedDevice::after_kill(&device.crash_point(), &Choice::none(), Profile::default(), seed)
 }
-
-/// Rounds of the keeper between the beginning of a checkpoint and a commit, at most.
-const ROUNDS_MAX: u64 = 8;
 
 /// Checkpoints, and commits while they are written: what the journal has beside them makes the next opening write, too.
 fn use_until_it_fails(mut running: Running, rounds: u64) {
