@@ -77,6 +77,12 @@ pub(crate) enum Verb {
     Ls,
     /// Where the space is
     Df,
+    /// Serve a volume, snapshot or version to a virtual machine; prints the socket
+    Export(ExportArguments),
+    /// End an export; its virtual machine is disconnected
+    Unexport { name: String },
+    /// List exports and who is connected
+    Exports,
     /// Serve the pool to guests, and to other offshoot commands, until SIGTERM
     Serve(ServeArguments),
 }
@@ -245,6 +251,27 @@ pub(crate) struct ManyArguments {
     pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// VOLUME, VOLUME@SNAPSHOT or IMAGE@VERSION
+    pub(crate) name: String,
+    /// Over vhost-user-blk, to QEMU and other monitors; over NBD every name is served anyway
+    #[arg(long, required = true)]
+    pub(crate) vhost: bool,
+    /// The socket; by default in the run directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Permission bits of the socket
+    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = octal)]
+    pub(crate) socket_mode: u32,
+    /// Serve a volume that the guest cannot change
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Queues the guest may use, 1 to 16
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    pub(crate) queues: u16,
 }
 
 #[derive(Debug, Args)]

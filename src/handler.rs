@@ -1,15 +1,34 @@
 //! Carries out what a command asks, on an open pool. The daemon and a command that opens the pool itself both use
 //! this, so both do the same and say the same.
 
+use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::import;
 use crate::wire::{Answer, Ask, EntryView, StatusView};
+use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{Command, Name, Outcome, Pool};
 
 /// How often a long command is asked how far it is.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What commands are carried out on.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) pool: Pool,
+    /// Only a daemon has them.
+    pub(crate) doors: Option<Arc<Doors>>,
+}
+
+impl Held {
+    fn doors(&self, what: String) -> Result<&Doors, Failure> {
+        self.doors.as_deref().ok_or_else(|| {
+            let why = "only a daemon exports, and none holds this pool";
+            Failure::new(Code::Unreachable, what, why, "offshoot serve, then the same command again")
+        })
+    }
+}
 
 /// Hears of the progress of a long request and may end it.
 pub(crate) trait Watcher {
@@ -17,11 +36,18 @@ pub(crate) trait Watcher {
     fn progress(&mut self, done: u64, total: u64) -> bool;
 }
 
-pub(crate) fn handle(pool: &Pool, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+    let pool = &held.pool;
     match ask {
         Ask::Entries => Ok(Answer::Entries { items: pool.entries().iter().map(EntryView::from).collect() }),
         Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
+        Ask::Export(ref order) => held.doors(describe(&ask))?.export(order).map(Answer::Exported),
+        Ask::Unexport { ref name } => held.doors(describe(&ask))?.unexport(name).map(|()| Answer::Done),
+        Ask::Exports => {
+            let items = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
+            Ok(Answer::Exports { items })
+        }
         other => {
             let what = describe(&other);
             let command = lower(other, &what)?;
@@ -50,7 +76,7 @@ fn run(pool: &Pool, command: Command, watcher: &mut dyn Watcher) -> Result<Outco
 /// What the failure of a request means, for its first line.
 fn describe(ask: &Ask) -> String {
     match ask {
-        Ask::Entries | Ask::Status => "the pool was not read".to_owned(),
+        Ask::Entries | Ask::Status | Ask::Exports => "the pool was not read".to_owned(),
         Ask::CreateVolume { name, .. } => format!("volume {name} was not created"),
         Ask::Clone { source, names, .. } => match names.as_slice() {
             [name] => format!("{name} was not cloned from {source}"),
@@ -68,6 +94,8 @@ fn describe(ask: &Ask) -> String {
         Ask::Grow { .. } => "the pool was not grown".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
+        Ask::Export(order) => format!("{} was not exported", order.name),
+        Ask::Unexport { name } => format!("{name} is exported as before"),
     }
 }
 
@@ -89,7 +117,14 @@ fn lower(ask: Ask, what: &str) -> Result<Command, Failure> {
         Ask::Thin => Command::Thin,
         Ask::Grow { size } => Command::Extend { bytes: size },
         Ask::Check => Command::Check,
-        Ask::Entries | Ask::Status | Ask::Import(_) => unreachable!("these are no commands of the engine"),
+        Ask::Entries
+        | Ask::Status
+        | Ask::Import(_)
+        | Ask::Export(_)
+        | Ask::Unexport { .. }
+        | Ask::Exports => {
+            unreachable!("these are no commands of the engine")
+        }
     })
 }
 

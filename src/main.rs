@@ -23,6 +23,7 @@ mod clock;
 mod confirm;
 mod crash_tail;
 mod daemon;
+mod doors;
 mod explain;
 mod failure;
 mod handler;

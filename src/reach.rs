@@ -2,7 +2,7 @@
 
 use crate::daemon::Client;
 use crate::failure::{Code, Failure};
-use crate::handler::{Watcher, handle};
+use crate::handler::{Held, Watcher, handle};
 use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
 use crate::pool_file;
@@ -56,7 +56,7 @@ impl Reach {
     fn ask_watched(&mut self, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
         match self {
             Reach::Daemon(client) => client.ask(&ask, watcher),
-            Reach::Here(local) => handle(local.pool(), ask, watcher),
+            Reach::Here(local) => handle(&Held { pool: local.pool().clone(), doors: None }, ask, watcher),
         }
     }
 

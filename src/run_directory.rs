@@ -53,6 +53,10 @@ impl RunDirectory {
         self.path.join(format!("{pool_id}.nbd"))
     }
 
+    pub(crate) fn vhost_socket(&self, pool_id: PoolId, name: &str) -> PathBuf {
+        self.path.join(format!("{pool_id}.{name}.vhost"))
+    }
+
     pub(crate) fn tail(&self, pool_id: PoolId) -> PathBuf {
         self.path.join(format!("{pool_id}.tail"))
     }

@@ -2,6 +2,7 @@
 
 mod clone;
 mod df;
+mod export;
 mod image_import;
 mod ls;
 mod names;
@@ -56,6 +57,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Verb::Ls => ls::run(&pool, None, style)?,
         Verb::Df => df::run(&pool, style)?,
+        Verb::Export(order) => export::run(&pool, order, style)?,
+        Verb::Unexport { name } => export::end(&pool, &name, style)?,
+        Verb::Exports => export::list(&pool, style)?,
         Verb::Serve(options) => serve::run(&pool, options)?,
     }
     Ok(ExitCode::SUCCESS)

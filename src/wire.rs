@@ -26,6 +26,21 @@ pub(crate) enum Ask {
     Grow { size: u64 },
     Check,
     Import(ImportOrder),
+    Export(ExportOrder),
+    Unexport { name: String },
+    Exports,
+}
+
+/// A volume, snapshot or version to be served over vhost-user-blk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExportOrder {
+    pub(crate) name: String,
+    /// Absolute; where it is not given, the daemon chooses.
+    pub(crate) socket: Option<PathBuf>,
+    /// Permission bits of the socket.
+    pub(crate) mode: u32,
+    pub(crate) read_only: bool,
+    pub(crate) queues: u16,
 }
 
 /// A raw image file to become an image version.
@@ -59,6 +74,8 @@ pub(crate) enum Answer {
     Checked(CheckView),
     Progress { done: u64, total: u64 },
     Imported(ImportView),
+    Exported(ExportView),
+    Exports { items: Vec<ExportView> },
     Failed(Failure),
 }
 
@@ -196,4 +213,14 @@ pub(crate) struct ImportView {
     pub(crate) unchanged: u64,
     /// Zeros and holes: stored nowhere.
     pub(crate) zero: u64,
+}
+
+/// One export at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExportView {
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
+    pub(crate) read_only: bool,
+    /// A virtual machine has it.
+    pub(crate) connected: bool,
 }

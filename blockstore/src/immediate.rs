@@ -20,6 +20,18 @@ pub(crate) trait Perform: Send + Sync {
 
     /// Does what `legality::check` has found legal.
     fn perform(&self, operation: &mut Operation) -> Result<(), IoError>;
+
+    /// The same for one of several operations handed over together.
+    fn perform_in(&self, _batch: &mut Batch, operation: &mut Operation) -> Result<(), IoError> {
+        self.perform(operation)
+    }
+}
+
+/// What is known of the medium while one call of `submit` lasts.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Whether the medium is as long as it should be, once somebody has looked.
+    pub(crate) length: Option<Result<(), IoError>>,
 }
 
 pub(crate) struct ImmediateChannel<M> {
@@ -36,10 +48,11 @@ impl<M: Perform> ImmediateChannel<M> {
 
 impl<M: Perform> IoChannel for ImmediateChannel<M> {
     fn submit(&mut self, queue: &mut VecDeque<Submission>) {
+        let mut batch = Batch::default();
         while self.ready.len() < self.depth {
             let Some(mut submission) = queue.pop_front() else { return };
             let result = legality::check(&submission.operation, &self.medium.geometry())
-                .and_then(|()| self.medium.perform(&mut submission.operation));
+                .and_then(|()| self.medium.perform_in(&mut batch, &mut submission.operation));
             self.ready.push_back(Completion::of(submission, result));
         }
     }

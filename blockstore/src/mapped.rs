@@ -10,7 +10,7 @@ mod places;
 
 use crate::error::{DeviceError, IoError};
 use crate::file::{FileMedium, MediumKind};
-use crate::immediate::Perform;
+use crate::immediate::{Batch, Perform};
 use crate::legality::{self, Geometry, bytes, memory};
 use crate::open::Access;
 use crate::operation::{Durability, Operation, OperationKind};
@@ -45,27 +45,30 @@ impl MappedMedium {
     }
 
     /// A copy, if the whole range has its place.
-    fn copy(&self, view: &View, operation: &mut Operation) -> Option<Result<(), IoError>> {
+    fn copy(&self, view: &View, batch: &mut Batch, operation: &mut Operation) -> Option<Result<(), IoError>> {
+        let length = &mut batch.length;
+        let mut check_length = || *length.get_or_insert_with(|| self.file.check_length());
         match operation {
             Operation::Read { offset, buffer } if view.places.has(*offset, bytes(buffer.len())) => {
-                Some(self.file.check_length().map(|()| view.map.load(memory(*offset), buffer)))
+                Some(check_length().map(|()| view.map.load(memory(*offset), buffer)))
             }
             Operation::Write { offset, buffer, durability }
                 if view.places.has(*offset, bytes(buffer.len())) && *durability == Durability::Cached =>
             {
-                Some(self.file.check_length().map(|()| view.map.store(memory(*offset), buffer)))
+                Some(check_length().map(|()| view.map.store(memory(*offset), buffer)))
             }
             _ => None,
         }
     }
 
-    fn with_others(&self, operation: &mut Operation) -> Result<(), IoError> {
+    fn with_others(&self, batch: &mut Batch, operation: &mut Operation) -> Result<(), IoError> {
         let view = self.view.read();
         // A resize may have come between the first look and this lock.
         legality::check(operation, &self.file.geometry())?;
-        if let Some(result) = self.copy(&view, operation) {
+        if let Some(result) = self.copy(&view, batch, operation) {
             return result;
         }
+        *batch = Batch::default();
         self.file.perform(operation)?;
         match operation {
             Operation::Write { offset, buffer, .. } => view.places.add(*offset, bytes(buffer.len())),
@@ -100,9 +103,16 @@ impl Perform for MappedMedium {
     }
 
     fn perform(&self, operation: &mut Operation) -> Result<(), IoError> {
+        self.perform_in(&mut Batch::default(), operation)
+    }
+
+    fn perform_in(&self, batch: &mut Batch, operation: &mut Operation) -> Result<(), IoError> {
         match operation.kind() {
-            OperationKind::Discard | OperationKind::Resize => self.alone(operation),
-            _ => self.with_others(operation),
+            OperationKind::Discard | OperationKind::Resize => {
+                *batch = Batch::default();
+                self.alone(operation)
+            }
+            _ => self.with_others(batch, operation),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::LINE_BYTES_MAX;
 use crate::failure::{Code, Failure};
-use crate::handler::{Watcher, handle};
+use crate::handler::{Held, Watcher, handle};
 use crate::run_directory;
 use crate::wire::{Answer, Ask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use thinpool::Pool;
 
 /// Commands carried out or waiting at one time.
 const CONNECTIONS_MAX: usize = 32;
@@ -33,7 +32,7 @@ pub(crate) struct ControlServer {
 
 impl ControlServer {
     /// Only for the holder of the pool: a socket that is there already is a dead daemon's, and is replaced.
-    pub(crate) fn start(path: &Path, pool: &Pool) -> Result<Self, Failure> {
+    pub(crate) fn start(path: &Path, held: Held) -> Result<Self, Failure> {
         let refused = |error: io::Error| {
             let why = format!("{}: {error}", path.display());
             Failure::new(Code::Failed, "the pool is not served", why, "ls -l on that directory")
@@ -46,7 +45,7 @@ impl ControlServer {
         rustix::fs::chmod(path, run_directory::private_file_mode()).map_err(|errno| refused(errno.into()))?;
         listener.set_nonblocking(true).map_err(refused)?;
         let ending = Arc::new(AtomicBool::new(false));
-        let doorman = Doorman { pool: pool.clone(), ending: ending.clone(), open: Arc::default() };
+        let doorman = Doorman { held, ending: ending.clone(), open: Arc::default() };
         let acceptor = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || doorman.run(&listener))
@@ -80,7 +79,7 @@ impl Drop for Place {
 
 #[derive(Clone)]
 struct Doorman {
-    pool: Pool,
+    held: Held,
     ending: Arc<AtomicBool>,
     open: Arc<AtomicUsize>,
 }
@@ -162,7 +161,7 @@ impl Doorman {
             let why = format!("the daemon is of another version: {error}");
             Failure::new(Code::Usage, "the command was refused", why, "offshoot --version")
         })?;
-        handle(&self.pool, ask, &mut Caller { stream, ending: &self.ending })
+        handle(&self.held, ask, &mut Caller { stream, ending: &self.ending })
     }
 
     /// False when the daemon ends.

@@ -2,7 +2,9 @@
 
 use crate::arguments::ServeArguments;
 use crate::daemon::ControlServer;
+use crate::doors::Doors;
 use crate::failure::{Code, Failure, sentence};
+use crate::handler::Held;
 use crate::local_pool::{Demand, LocalPool};
 use crate::output::{print, say};
 use crate::pool_file;
@@ -14,6 +16,7 @@ use nbd_server::{Listen, Server, ServerOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::Path;
+use std::sync::Arc;
 
 const WHAT: &str = "the pool is not served";
 
@@ -48,7 +51,9 @@ fn serve(
     options: ServeArguments,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let control = ControlServer::start(&directory.control_socket(pool_id), local.pool())?;
+    let doors = Arc::new(Doors::open(local.pool(), pool_id, directory)?);
+    let held = Held { pool: local.pool().clone(), doors: Some(doors.clone()) };
+    let control = ControlServer::start(&directory.control_socket(pool_id), held)?;
     let server = match start_nbd(local, pool_id, directory, options) {
         Ok(server) => server,
         Err(failure) => {
@@ -59,10 +64,12 @@ fn serve(
     let ready = announce(&server);
     if ready.is_ok() {
         signals.forever().next();
-        say(&format!("draining: {} clients", server.connections()));
+        let machines = doors.exports().iter().filter(|export| export.connected).count();
+        say(&format!("draining: {} clients", server.connections() + machines));
     }
     server.shutdown();
     control.stop();
+    drop(doors);
     ready
 }
 
@@ -79,7 +86,7 @@ fn start_nbd(
         ServerOptions { listen, default_export: options.default_export, ..ServerOptions::default() };
     Server::start(local.pool(), server_options).map_err(|error| {
         let code = match error {
-            nbd_server::Error::InUse(_) => Code::Conflict,
+            nbd_server::Error::Socket(unix_socket::Error::InUse(_)) => Code::Conflict,
             nbd_server::Error::NotLoopback(_) => Code::Usage,
             _ => Code::Failed,
         };

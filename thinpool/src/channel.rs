@@ -96,6 +96,16 @@ impl Channel {
     /// # Panics
     /// When the attachment is of another pool, or the request is one its door should have refused.
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
+        self.enqueue(request)?;
+        self.send();
+        Ok(())
+    }
+
+    /// Like [`Channel::submit`], but the device hears of it with the next [`Channel::poll`], together with others.
+    ///
+    /// # Panics
+    /// As [`Channel::submit`].
+    pub fn enqueue(&mut self, request: Request) -> Result<(), Request> {
         assert!(
             request.attachment.belongs_to(&self.core),
             "an attachment is used with channels of its own pool"
@@ -121,7 +131,6 @@ impl Channel {
         };
         self.slots[index] = Some(Slot::new(tag, attachment, work));
         self.drive(index);
-        self.send();
         Ok(())
     }
 
@@ -129,6 +138,7 @@ impl Channel {
     pub fn poll(&mut self, replies: &mut Vec<Reply>) -> usize {
         self.shared.bell.clear();
         self.shared.bell.take();
+        self.send();
         let mut completions = std::mem::take(&mut self.completions);
         self.io.poll(&mut completions);
         for completion in completions.drain(..) {
@@ -174,6 +184,11 @@ impl Channel {
     /// Requests submitted and not yet answered.
     pub fn in_flight(&self) -> usize {
         self.slots.len() - self.vacant.len()
+    }
+
+    /// Whether [`Channel::submit`] would take one more request.
+    pub fn has_room(&self) -> bool {
+        !self.vacant.is_empty()
     }
 
     /// Whether the device works for this channel at this moment (not only parked requests).

@@ -1,0 +1,72 @@
+//! What a daemon serves to virtual machines: the exports of its vhost-user-blk door.
+
+use crate::explain;
+use crate::failure::{Code, Failure, sentence};
+use crate::handler::parse_name;
+use crate::run_directory::RunDirectory;
+use crate::wire::{ExportOrder, ExportView};
+use cow_tree::units::PoolId;
+use thinpool::{Access, Pool};
+use unix_socket::Error as SocketError;
+use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
+
+/// Dropping it disconnects every virtual machine and waits for what is in flight.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    vhost: Server,
+    directory: RunDirectory,
+    pool_id: PoolId,
+}
+
+impl Doors {
+    pub(crate) fn open(pool: &Pool, pool_id: PoolId, directory: &RunDirectory) -> Result<Self, Failure> {
+        let vhost = Server::start(pool, &ServerOptions::default())
+            .map_err(|error| failure("the pool is not served".to_owned(), &error))?;
+        Ok(Self { vhost, directory: directory.clone(), pool_id })
+    }
+
+    /// When this returns, a virtual machine can connect.
+    pub(crate) fn export(&self, order: &ExportOrder) -> Result<ExportView, Failure> {
+        let what = format!("{} was not exported", order.name);
+        let name = parse_name(&order.name, &what)?;
+        let never_changes = name.point().is_some();
+        let access = if order.read_only || never_changes { Access::ReadOnly } else { Access::ReadWrite };
+        let socket =
+            order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
+        let options = ExportOptions { name, socket, mode: order.mode, access, queues: order.queues };
+        self.vhost.export(&options).map_err(|error| failure(what, &error))?;
+        let found = self.exports().into_iter().find(|export| export.name == order.name);
+        found.ok_or_else(|| {
+            let why = "it was removed at the same moment";
+            Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot exports")
+        })
+    }
+
+    pub(crate) fn unexport(&self, name: &str) -> Result<(), Failure> {
+        let what = format!("{name} is exported as before");
+        let parsed = parse_name(name, &what)?;
+        self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))
+    }
+
+    pub(crate) fn exports(&self) -> Vec<ExportView> {
+        self.vhost.exports().into_iter().map(view).collect()
+    }
+}
+
+fn view(status: ExportStatus) -> ExportView {
+    let ExportStatus { name, socket, read_only, connected } = status;
+    ExportView { name, socket, read_only, connected }
+}
+
+fn failure(what: String, error: &Error) -> Failure {
+    let (code, next) = match error {
+        Error::Engine(error) => return explain::engine(what, error),
+        Error::Socket(SocketError::InUse(_)) => (Code::Conflict, "--socket with another path"),
+        Error::Socket(_) => (Code::Failed, "--socket with another path"),
+        Error::Exported(_) => (Code::Conflict, "offshoot exports"),
+        Error::NotExported(_) => (Code::NotFound, "offshoot exports"),
+        Error::Queues { .. } => (Code::Usage, "--queues with another number"),
+        Error::Thread(_) => (Code::Failed, "the same command again"),
+    };
+    Failure::new(code, what, sentence(error), next)
+}

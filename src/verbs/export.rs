@@ -1,0 +1,62 @@
+//! `offshoot export NAME --vhost`, `offshoot unexport NAME` and `offshoot exports`: what the daemon serves to virtual machines.
+
+use crate::arguments::ExportArguments;
+use crate::failure::{Code, Failure};
+use crate::output::{Format, Style, Table, print, print_json, tell};
+use crate::reach::{CHANGE, LOOK, PoolChoice, Reach, unexpected};
+use crate::wire::{Answer, Ask, ExportOrder, ExportView};
+use serde_json::json;
+
+pub(super) fn run(pool: &PoolChoice, export: ExportArguments, style: Style) -> Result<(), Failure> {
+    let order = ExportOrder {
+        socket: export.socket.map(std::path::absolute).transpose().map_err(|error| {
+            let what = format!("{} was not exported", export.name);
+            Failure::new(Code::Usage, what, error.to_string(), "--socket with another path")
+        })?,
+        name: export.name,
+        mode: export.socket_mode,
+        read_only: export.read_only,
+        queues: export.queues,
+    };
+    let exported = pool.with(CHANGE, |reach| match reach.ask(Ask::Export(order))? {
+        Answer::Exported(view) => Ok(view),
+        other => Err(unexpected(&other)),
+    })?;
+    match style.format {
+        Format::Table => print(&format!("{}\n", exported.socket.display())),
+        Format::Json => print_json("Export", &exported),
+    }
+}
+
+pub(super) fn end(pool: &PoolChoice, name: &str, style: Style) -> Result<(), Failure> {
+    pool.with(CHANGE, |reach| reach.ask(Ask::Unexport { name: name.to_owned() }))?;
+    tell(style, "Unexported", &json!({ "name": name }), &format!("{name} is not exported any more"))
+}
+
+pub(super) fn list(pool: &PoolChoice, style: Style) -> Result<(), Failure> {
+    let exports = pool.with(LOOK, ask)?;
+    match style.format {
+        Format::Json => print_json("ExportList", &json!({ "items": exports })),
+        Format::Table => print(&table(&exports).render()),
+    }
+}
+
+fn ask(reach: &mut Reach) -> Result<Vec<ExportView>, Failure> {
+    match reach.ask(Ask::Exports)? {
+        Answer::Exports { items } => Ok(items),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn table(exports: &[ExportView]) -> Table {
+    let mut table = Table::new(&["NAME", "ACCESS", "CONNECTED", "SOCKET"]);
+    for export in exports {
+        table.row(vec![
+            export.name.clone(),
+            if export.read_only { "read-only" } else { "read-write" }.to_owned(),
+            if export.connected { "yes" } else { "-" }.to_owned(),
+            export.socket.display().to_string(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,109 @@
+//! Exports over vhost-user-blk, as an operator asks for them and a virtual machine's driver uses them.
+
+mod cli_program;
+mod vhost_client;
+
+use cli_program::{Daemon, Place};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use vhost_client::{Ask, Driver};
+
+const BLOCK: usize = 4096;
+
+fn place() -> (Place, Daemon) {
+    let place = Place::in_memory().with_pool();
+    place.disk("disk.raw", 8, 7, &[0, 5, 2047]);
+    let daemon = place.serve(&[]);
+    place.ok(&["image", "import", "img@v1", "disk.raw"]);
+    place.ok(&["clone", "img@v1", "desk-{1..2}"]);
+    (place, daemon)
+}
+
+fn export(place: &Place, arguments: &[&str]) -> PathBuf {
+    let line = place.ok(&[&["export", "--vhost"], arguments].concat());
+    PathBuf::from(line.trim_end())
+}
+
+fn connect(socket: &std::path::Path) -> Driver {
+    Driver::connect(socket, 4, BLOCK).expect("the daemon listens")
+}
+
+fn read(driver: &mut Driver, offset: u64) -> Vec<u8> {
+    assert_eq!(driver.run(Ask::Read { offset, length: BLOCK }).expect("an answer"), 0);
+    driver.bytes(0, BLOCK)
+}
+
+fn write(driver: &mut Driver, offset: u64, byte: u8) -> i32 {
+    driver.fill(0, &[byte; BLOCK]);
+    driver.run(Ask::Write { offset, length: BLOCK }).expect("an answer")
+}
+
+#[test]
+fn a_clone_is_exported_used_listed_and_given_back() {
+    let (place, daemon) = place();
+    let socket = export(&place, &["desk-1"]);
+    assert_eq!(socket.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+    let mut driver = connect(&socket);
+    assert_eq!(driver.capacity(), 8 << 20);
+    assert_eq!(read(&mut driver, 5 * 4096), [7; BLOCK]);
+    assert_eq!(write(&mut driver, 5 * 4096, 9), 0);
+    let listed = place.json(&["exports"]);
+    assert_eq!(listed["items"][0]["name"], "desk-1");
+    assert_eq!(listed["items"][0]["connected"], true);
+    place.run(&["rm", "--yes", "desk-1"]).fails(4, "in use");
+    place.run(&["export", "--vhost", "desk-1"]).fails(4, "exported already");
+    drop(driver);
+    place.ok(&["unexport", "desk-1"]);
+    assert!(!socket.exists());
+    place.run(&["unexport", "desk-1"]).fails(3, "not exported");
+    let mut image = connect(&export(&place, &["img@v1"]));
+    assert_eq!(read(&mut image, 5 * 4096), [7; BLOCK], "the image is as it was");
+    assert_ne!(write(&mut image, 0, 1), 0, "an image version never changes");
+    drop(image);
+    assert_eq!(daemon.stop().code, Some(0));
+    place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn modes_and_places_are_the_operators_choice() {
+    let (place, daemon) = place();
+    let path = place.path("guest.sock");
+    let text = path.to_str().expect("text");
+    let socket = export(&place, &["desk-1", "--socket", text, "--socket-mode", "660", "--read-only"]);
+    assert_eq!(socket, path);
+    assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o660);
+    assert_ne!(write(&mut connect(&path), 0, 1), 0, "read-only");
+    place.run(&["export", "--vhost", "desk-2", "--socket", text]).fails(4, "another server answers");
+    place.run(&["export", "--vhost", "desk-2", "--queues", "0"]).fails(2, "1 to 16 queues");
+    place.run(&["export", "--vhost", "nobody"]).fails(3, "nobody");
+    place.run(&["export", "desk-2"]).fails(2, "");
+    assert_eq!(daemon.stop().code, Some(0));
+    assert!(!path.exists(), "sockets go with the daemon");
+}
+
+#[test]
+fn without_a_daemon_nothing_is_exported() {
+    let place = Place::in_memory().with_pool();
+    place.ok(&["volume", "create", "disk", "--size", "4M"]);
+    place.run(&["export", "--vhost", "disk"]).fails(7, "only a daemon exports");
+    assert_eq!(place.json(&["exports"])["items"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn acknowledged_writes_survive_a_kill_of_the_daemon() {
+    let (place, daemon) = place();
+    let mut driver = connect(&export(&place, &["desk-1"]));
+    for block in 0..64 {
+        assert_eq!(write(&mut driver, block * 4096, u8::try_from(block + 1).expect("small")), 0);
+    }
+    daemon.kill();
+    drop(driver);
+    let daemon = place.serve(&[]);
+    let mut driver = connect(&export(&place, &["desk-1"]));
+    for block in 0..64 {
+        assert_eq!(read(&mut driver, block * 4096), [u8::try_from(block + 1).expect("small"); BLOCK]);
+    }
+    drop(driver);
+    assert_eq!(daemon.stop().code, Some(0));
+    place.ok(&["pool", "check"]);
+}

@@ -1,0 +1,207 @@
+//! Listening Unix sockets with a name in the file system: made with the right mode from the first moment, and never in
+//! the place of anything else.
+//!
+//! What it is: the one place where the doors (NBD, vhost-user) make, replace and remove socket files. What it is not: a
+//! server; what is spoken on a connection is the door's business.
+//!
+//! Invariants:
+//! * U1: at no time has the socket file more rights than it was asked for, whatever the process's umask is.
+//! * U2: only a dead socket of the same user is replaced; anything else at the path is left alone.
+//! * U3: only its own file is removed at the end, not what has taken its place since.
+#![forbid(unsafe_code)]
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 128;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("another server answers on {}", .0.display())]
+    InUse(PathBuf),
+    #[error("{} is there and is not a socket; it was left alone", .0.display())]
+    NotASocket(PathBuf),
+    #[error("the socket {} belongs to another user; it was left alone", .0.display())]
+    ForeignSocket(PathBuf),
+    #[error("cannot listen on {}", .path.display())]
+    Listen { path: PathBuf, source: io::Error },
+}
+
+/// A listening socket. Dropping it removes its file, if that is still its own (U3).
+#[derive(Debug)]
+pub struct SocketFile {
+    socket: OwnedFd,
+    path: PathBuf,
+    /// Device and inode.
+    file: (u64, u64),
+}
+
+impl SocketFile {
+    /// Listens at `path`, a file with these permission bits.
+    ///
+    /// # Errors
+    /// When something is there that must not be replaced (U2), or the system refuses.
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, Error> {
+        bind(path, mode)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next connection, if one waits; it blocks.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nobody waits, and whatever the system says.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC)?)
+    }
+}
+
+impl AsFd for SocketFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if stat(&self.path).is_ok_and(|stat| identity(&stat) == self.file) {
+            // Somebody else removing it first is just as good.
+            let _gone_is_fine = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The mode is set on the socket before it gets a name, so that at no time it has more rights than asked for; a
+/// second time on the file, because the process's umask may have taken some away. Only then it listens.
+fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
+    let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    remove_stale(path)?;
+    let make = || -> io::Result<(OwnedFd, Stat)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        if Mode::from_raw_mode(stat(path)?.st_mode) != Mode::from_raw_mode(mode) {
+            rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        }
+        let file = stat(path)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok((socket, file))
+    };
+    let (socket, file) = make().map_err(listen)?;
+    Ok(SocketFile { socket, path: path.to_owned(), file: identity(&file) })
+}
+
+/// Clears the place of a server that died: only a socket, only our own, and only when nobody answers on it.
+fn remove_stale(path: &Path) -> Result<(), Error> {
+    let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    let found = match stat(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(listen(error)),
+    };
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+        return Err(Error::NotASocket(path.to_owned()));
+    }
+    if found.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Error::ForeignSocket(path.to_owned()));
+    }
+    if !is_dead(path).map_err(listen)? {
+        return Err(Error::InUse(path.to_owned()));
+    }
+    if stat(path).is_ok_and(|again| identity(&again) != identity(&found)) {
+        return Err(Error::InUse(path.to_owned()));
+    }
+    std::fs::remove_file(path).map_err(listen)
+}
+
+/// Whether nobody listens on a socket. A server too busy to accept is alive, and is not waited for.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let connected = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
+    Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
+}
+
+/// Of the path itself, not of what a symbolic link there points to.
+fn stat(path: &Path) -> io::Result<Stat> {
+    Ok(rustix::fs::lstat(path)?)
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, SocketFile};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+
+    fn unix(path: &Path, mode: u32) -> Result<SocketFile, Error> {
+        SocketFile::bind(path, mode)
+    }
+
+    #[test]
+    fn a_socket_has_the_mode_it_was_asked_for_and_goes_with_its_listener() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door.sock");
+        for mode in [0o600, 0o660, 0o666] {
+            let listener = unix(&path, mode).expect("bound");
+            assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, mode);
+            UnixStream::connect(&path).expect("it listens");
+            drop(listener);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_dead_servers_socket_is_replaced_and_a_living_ones_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door.sock");
+        drop(UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists(), "a dead server leaves its socket behind");
+        let living = unix(&path, 0o600).expect("replaced");
+        assert!(matches!(unix(&path, 0o600), Err(Error::InUse(_))));
+        assert!(path.exists());
+        drop(living);
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_never_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("precious");
+        std::fs::write(&file, "data").expect("written");
+        let link = directory.path().join("link");
+        let target = directory.path().join("target.sock");
+        drop(UnixListener::bind(&target).expect("bound"));
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+        for path in [&file, &link, &directory.path().to_owned()] {
+            assert!(matches!(unix(path, 0o600), Err(Error::NotASocket(_))));
+            assert!(path.exists());
+        }
+        assert_eq!(std::fs::read(&file).expect("still there"), b"data");
+    }
+
+    #[test]
+    fn a_listener_leaves_alone_what_took_its_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door.sock");
+        let listener = unix(&path, 0o600).expect("bound");
+        std::fs::rename(&path, directory.path().join("moved.sock")).expect("moved");
+        std::fs::write(&path, "other").expect("written");
+        let inode = path.metadata().expect("there").ino();
+        drop(listener);
+        assert_eq!(path.metadata().expect("still there").ino(), inode);
+    }
+}

@@ -1,0 +1,150 @@
+//! Descriptor chains: virtio 1.2, section 2.7.5. Walked once, each descriptor read once (V2), no further than a chain may go.
+
+use crate::limits::DESCRIPTORS_MAX;
+use crate::memory::GuestMemory;
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{ByteValued, GuestAddress};
+
+/// Bytes of a descriptor.
+const DESCRIPTOR_BYTES: u32 = 16;
+
+/// A piece of guest memory that a descriptor names. Nobody has looked yet whether it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: GuestAddress,
+    pub(crate) length: u32,
+}
+
+/// What a chain names, in its order. Used again and again, so that a walk allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// For the device to read.
+    pub(crate) readable: Vec<Span>,
+    /// For the device to write.
+    pub(crate) writable: Vec<Span>,
+}
+
+/// A chain no driver makes. What follows on its ring is not believed either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The table, or part of it, is outside the guest's memory.
+    OutsideMemory,
+    /// A descriptor names one behind the end of the table.
+    NoSuchDescriptor,
+    /// It is longer than a table, so it goes in circles.
+    Endless,
+    /// An indirect table inside one, or one of an impossible length.
+    IndirectTable,
+    /// Something to read after something to write.
+    Order,
+}
+
+/// The table of a ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    pub(crate) address: GuestAddress,
+    pub(crate) size: u16,
+}
+
+impl Chain {
+    /// Fills the chain from `head` on.
+    pub(crate) fn walk(&mut self, memory: &GuestMemory, ring: Table, head: u16) -> Result<(), Broken> {
+        self.readable.clear();
+        self.writable.clear();
+        let (mut table, mut next, mut is_indirect) = (ring, head, false);
+        for _ in 0..DESCRIPTORS_MAX {
+            let descriptor = read(memory, table, next)?;
+            if descriptor.refers_to_indirect_table() {
+                if is_indirect {
+                    return Err(Broken::IndirectTable);
+                }
+                table = indirect(&descriptor)?;
+                (next, is_indirect) = (0, true);
+                continue;
+            }
+            self.push(&descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            next = descriptor.next();
+        }
+        Err(Broken::Endless)
+    }
+
+    fn push(&mut self, descriptor: &Descriptor) -> Result<(), Broken> {
+        let span = Span { address: descriptor.addr(), length: descriptor.len() };
+        if descriptor.is_write_only() {
+            self.writable.push(span);
+        } else if self.writable.is_empty() {
+            self.readable.push(span);
+        } else {
+            return Err(Broken::Order);
+        }
+        Ok(())
+    }
+}
+
+fn read(memory: &GuestMemory, table: Table, index: u16) -> Result<Descriptor, Broken> {
+    if index >= table.size {
+        return Err(Broken::NoSuchDescriptor);
+    }
+    let offset = u64::from(index) * u64::from(DESCRIPTOR_BYTES);
+    let address = table.address.0.checked_add(offset).ok_or(Broken::OutsideMemory)?;
+    let mut raw = Descriptor::default();
+    memory.read(GuestAddress(address), raw.as_mut_slice()).ok_or(Broken::OutsideMemory)?;
+    Ok(raw)
+}
+
+fn indirect(descriptor: &Descriptor) -> Result<Table, Broken> {
+    let entries = descriptor.len() / DESCRIPTOR_BYTES;
+    let whole = descriptor.len().is_multiple_of(DESCRIPTOR_BYTES) && entries > 0;
+    let size = u16::try_from(entries).ok().filter(|_| whole).ok_or(Broken::IndirectTable)?;
+    Ok(Table { address: descriptor.addr(), size })
+}
+
+/// Takes `length` bytes off the front of the spans and copies them out; false when there are fewer.
+pub(crate) fn take_front(memory: &GuestMemory, spans: &mut Vec<Span>, bytes: &mut [u8]) -> Option<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let span = spans.first_mut()?;
+        let length = usize::try_from(span.length).ok()?.min(bytes.len() - at);
+        memory.read(span.address, &mut bytes[at..at + length])?;
+        at += length;
+        advance(spans, length)?;
+    }
+    Some(())
+}
+
+fn advance(spans: &mut Vec<Span>, length: usize) -> Option<()> {
+    let span = spans.first_mut()?;
+    let length = u32::try_from(length).ok()?;
+    if span.length == length {
+        spans.remove(0);
+        return Some(());
+    }
+    span.length -= length;
+    span.address = GuestAddress(span.address.0.checked_add(u64::from(length))?);
+    Some(())
+}
+
+/// Takes the last byte off the spans: the status of a block request.
+pub(crate) fn take_last_byte(spans: &mut Vec<Span>) -> Option<GuestAddress> {
+    while spans.last().is_some_and(|span| span.length == 0) {
+        spans.pop();
+    }
+    let last = spans.last_mut()?;
+    last.length -= 1;
+    let address = last.address.0.checked_add(u64::from(last.length))?;
+    if last.length == 0 {
+        spans.pop();
+    }
+    Some(GuestAddress(address))
+}
+
+/// Bytes of all spans together.
+pub(crate) fn total(spans: &[Span]) -> u64 {
+    spans.iter().map(|span| u64::from(span.length)).sum()
+}
+
+#[cfg(test)]
+mod tests;

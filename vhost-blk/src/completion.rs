@@ -1,0 +1,66 @@
+//! A request in the engine, and how its answer gets to the driver.
+
+use crate::chain::{Span, total};
+use crate::request::{ID_BYTES, Status};
+use crate::ring::Ring;
+use blockstore::Buffer;
+use thinpool::Payload;
+use vm_memory::GuestAddress;
+
+/// What is kept of a request until it is used. Used again and again, so that it allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// The worker's number of the ring.
+    pub(crate) ring: usize,
+    pub(crate) head: u16,
+    pub(crate) status: GuestAddress,
+    /// Where the data of a read goes.
+    pub(crate) data: Vec<Span>,
+    /// Memory it holds.
+    pub(crate) bytes: u64,
+}
+
+/// Writes data and status where the driver wants them and uses the head.
+pub(crate) fn complete(ring: &mut Ring, pending: &Pending, status: Status, payload: &Payload) {
+    let (status, written) = match payload {
+        Payload::Buffer(buffer) => match scatter(ring, &pending.data, buffer) {
+            Some(written) => (status, written),
+            None => (Status::IoError, 0),
+        },
+        Payload::None | Payload::Extents(_) => (status, 0),
+    };
+    // Without a place for its status a head can still be used; the driver cannot have meant it.
+    let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);
+    ring.use_head(pending.head, written.saturating_add(1));
+}
+
+fn scatter(ring: &Ring, spans: &[Span], bytes: &[u8]) -> Option<u32> {
+    let mut rest = bytes;
+    for span in spans {
+        let length = usize::try_from(span.length).ok()?.min(rest.len());
+        let (part, after) = rest.split_at(length);
+        ring.memory.write(span.address, part)?;
+        rest = after;
+    }
+    u32::try_from(bytes.len() - rest.len()).ok()
+}
+
+/// The bytes of a write, copied once: the driver cannot change them any more.
+pub(crate) fn gather(ring: &Ring, spans: &[Span]) -> Option<Buffer> {
+    let mut buffer = Buffer::zeroed(usize::try_from(total(spans)).ok()?);
+    let mut at = 0;
+    for span in spans {
+        let end = at + usize::try_from(span.length).ok()?;
+        ring.memory.read(span.address, &mut buffer[at..end])?;
+        at = end;
+    }
+    Some(buffer)
+}
+
+/// The volume's name, cut or padded to what an identifier is.
+pub(crate) fn identifier(name: &str) -> Buffer {
+    let mut bytes = [0; ID_BYTES];
+    let length = name.len().min(ID_BYTES);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    Buffer::from_slice(&bytes)
+}

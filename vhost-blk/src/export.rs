@@ -1,0 +1,147 @@
+//! An export: a volume, its socket, and the thread that talks to its monitor, one connection after the other.
+
+use crate::error::Error;
+use crate::notifier::Signal;
+use crate::session::{Session, Workers};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use thinpool::{Access, Attachment, Name, Pool};
+use unix_socket::SocketFile;
+use vhost::vhost_user::BackendReqHandler;
+
+/// What to serve and where.
+#[derive(Debug, Clone)]
+pub struct ExportOptions {
+    pub name: Name,
+    pub socket: PathBuf,
+    /// Permission bits of the socket file.
+    pub mode: u32,
+    pub access: Access,
+    /// Rings a monitor may use, 1 to [`QUEUES_MAX`](crate::QUEUES_MAX).
+    pub queues: u16,
+}
+
+/// An export as it is at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportStatus {
+    pub name: String,
+    pub socket: PathBuf,
+    pub read_only: bool,
+    pub connected: bool,
+}
+
+/// A running export. Dropping it ends its connection, waits for what is in flight, and removes the socket.
+#[derive(Debug)]
+pub(crate) struct Export {
+    attachment: Attachment,
+    socket: PathBuf,
+    line: Arc<Line>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Between the thread of an export and whoever ends it.
+#[derive(Debug)]
+struct Line {
+    closing: Signal,
+    is_closing: AtomicBool,
+    connection: Mutex<Option<UnixStream>>,
+}
+
+impl Export {
+    pub(crate) fn start(pool: &Pool, workers: &Workers, options: &ExportOptions) -> Result<Self, Error> {
+        let attachment = pool.attach(&options.name, options.access)?;
+        let socket = SocketFile::bind(&options.socket, options.mode)?;
+        let line = Arc::new(Line {
+            closing: Signal::new().map_err(Error::Thread)?,
+            is_closing: AtomicBool::new(false),
+            connection: Mutex::default(),
+        });
+        let serving = Serving {
+            attachment: attachment.for_thread(),
+            workers: workers.clone(),
+            queues: options.queues,
+            line: line.clone(),
+        };
+        let spawned =
+            std::thread::Builder::new().name("vhost-export".to_owned()).spawn(move || serving.run(&socket));
+        let thread = Some(spawned.map_err(Error::Thread)?);
+        Ok(Self { attachment, socket: options.socket.clone(), line, thread })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.attachment.name()
+    }
+
+    pub(crate) fn status(&self) -> ExportStatus {
+        ExportStatus {
+            name: self.name(),
+            socket: self.socket.clone(),
+            read_only: self.attachment.is_read_only(),
+            connected: self.line.connection.lock().is_some(),
+        }
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        self.line.is_closing.store(true, Ordering::SeqCst);
+        self.line.closing.give();
+        self.line.hang_up();
+        let _its_panic_was_printed = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Line {
+    fn hang_up(&self) {
+        if let Some(connection) = &*self.connection.lock() {
+            // A monitor that has gone already has hung up itself.
+            let _gone_is_fine = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
+}
+
+struct Serving {
+    attachment: Attachment,
+    workers: Workers,
+    queues: u16,
+    line: Arc<Line>,
+}
+
+impl Serving {
+    fn run(&self, socket: &SocketFile) {
+        while !self.line.is_closing() {
+            let mut polled =
+                [PollFd::new(&self.line.closing, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+            // An interrupted wait is a short wait.
+            let _interrupted_is_fine = poll(&mut polled, None);
+            if let Ok(stream) = socket.accept() {
+                self.serve(stream.into());
+            }
+        }
+    }
+
+    fn serve(&self, stream: UnixStream) {
+        let Ok(connection) = stream.try_clone() else { return };
+        *self.line.connection.lock() = Some(connection);
+        if self.line.is_closing() {
+            self.line.hang_up();
+        }
+        let session = Session::new(self.attachment.for_thread(), self.workers.clone(), self.queues);
+        let session = Arc::new(std::sync::Mutex::new(session));
+        let mut handler = BackendReqHandler::from_stream(stream, session);
+        // After any error the stream may be out of step; the monitor connects again. Rings are taken back with the session.
+        while handler.handle_request().is_ok() {}
+        drop(handler);
+        *self.line.connection.lock() = None;
+    }
+}

@@ -1,0 +1,28 @@
+//! The bounds of this door.
+
+use std::time::Duration;
+
+/// Rings an export offers at most.
+pub const QUEUES_MAX: u16 = 16;
+/// Entries of a ring at most; a power of two.
+pub(crate) const QUEUE_SIZE_MAX: u16 = 1024;
+/// Data segments a driver may use in one request: what a ring of 128 entries holds beside header and status.
+pub(crate) const SEGMENTS_MAX: u32 = 126;
+/// Bytes of one segment.
+pub(crate) const SEGMENT_BYTES_MAX: u32 = 128 << 10;
+/// Bytes of data in one request: all of its segments, each as long as it may be.
+pub(crate) const REQUEST_BYTES_MAX: u64 = 126 * (128 << 10);
+/// Descriptors one request may have, its indirect table included.
+pub(crate) const DESCRIPTORS_MAX: u16 = QUEUE_SIZE_MAX;
+/// Sectors of one discard or write-zeroes: 1 GiB.
+pub(crate) const DISCARD_SECTORS_MAX: u32 = 1 << 21;
+/// Bytes a worker holds for requests in flight before it takes no more.
+pub(crate) const WORKER_BYTES_MAX: u64 = 64 << 20;
+/// Heads a worker takes from one ring before it looks at the next.
+pub(crate) const BATCH_MAX: u32 = 64;
+/// Memory regions a monitor may share.
+pub(crate) const MEMORY_REGIONS_MAX: usize = 509;
+/// How long a worker looks for work before it sleeps.
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
+/// The longest sleep; nothing depends on it.
+pub(crate) const SLEEP: Duration = Duration::from_secs(3600);

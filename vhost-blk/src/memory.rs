@@ -1,0 +1,195 @@
+//! The memory a monitor shares with this process: regions of files, mapped, under the guest's and the monitor's addresses.
+
+use crate::limits::MEMORY_REGIONS_MAX;
+use std::fs::File;
+use std::sync::Arc;
+use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
+use vm_memory::{
+    Address, FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    VolatileSlice,
+};
+
+/// Regions in the order they came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    regions: Vec<Region>,
+}
+
+#[derive(Debug, Clone)]
+struct Region {
+    guest: u64,
+    size: u64,
+    /// Where the monitor has it; ring addresses are told in these.
+    monitor: u64,
+    mapping: Arc<GuestRegionMmap>,
+}
+
+/// A region that cannot be, or is not, shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadRegion;
+
+/// A region as a message tells of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    guest: u64,
+    size: u64,
+    monitor: u64,
+    file_offset: u64,
+}
+
+impl From<&VhostUserMemoryRegion> for Told {
+    fn from(region: &VhostUserMemoryRegion) -> Self {
+        Self {
+            guest: region.guest_phys_addr,
+            size: region.memory_size,
+            monitor: region.user_addr,
+            file_offset: region.mmap_offset,
+        }
+    }
+}
+
+impl From<&VhostUserSingleMemoryRegion> for Told {
+    fn from(region: &VhostUserSingleMemoryRegion) -> Self {
+        Self {
+            guest: region.guest_phys_addr,
+            size: region.memory_size,
+            monitor: region.user_addr,
+            file_offset: region.mmap_offset,
+        }
+    }
+}
+
+impl Memory {
+    /// Maps one region more.
+    pub(crate) fn add(&mut self, told: Told, file: File) -> Result<(), BadRegion> {
+        if self.regions.len() >= MEMORY_REGIONS_MAX || told.monitor.checked_add(told.size).is_none() {
+            return Err(BadRegion);
+        }
+        if !holds(&file, told.file_offset, told.size) {
+            return Err(BadRegion);
+        }
+        let size = usize::try_from(told.size).map_err(|_| BadRegion)?;
+        let mapped = MmapRegion::from_file(FileOffset::new(file, told.file_offset), size);
+        let mapping = GuestRegionMmap::new(mapped.map_err(|_| BadRegion)?, GuestAddress(told.guest));
+        let region = Region {
+            guest: told.guest,
+            size: told.size,
+            monitor: told.monitor,
+            mapping: Arc::new(mapping.ok_or(BadRegion)?),
+        };
+        self.regions.push(region);
+        // Regions that overlap make no table; the newcomer is refused.
+        if self.table().is_none() {
+            self.regions.pop();
+            return Err(BadRegion);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, told: Told) -> Result<(), BadRegion> {
+        let same = |region: &Region| {
+            (region.guest, region.size, region.monitor) == (told.guest, told.size, told.monitor)
+        };
+        let at = self.regions.iter().position(same).ok_or(BadRegion)?;
+        self.regions.remove(at);
+        Ok(())
+    }
+
+    /// All regions under the guest's addresses; none when there is no region, or two overlap.
+    pub(crate) fn table(&self) -> Option<GuestMemory> {
+        GuestMemory::new(self.regions.iter().map(|region| region.mapping.clone()).collect())
+    }
+
+    /// The guest's address of what is at the monitor's.
+    pub(crate) fn translate(&self, monitor: u64) -> Option<GuestAddress> {
+        self.regions.iter().find_map(|region| {
+            let distance = monitor.checked_sub(region.monitor).filter(|distance| *distance < region.size)?;
+            region.guest.checked_add(distance).map(GuestAddress)
+        })
+    }
+}
+
+/// Whether a file has all of a range. What is mapped behind the end of a file cannot be touched without a signal that
+/// ends the process; a monitor that cuts its file afterwards ends this process all the same, unless the file is sealed.
+pub(crate) fn holds(file: &File, offset: u64, bytes: u64) -> bool {
+    let end = offset.checked_add(bytes);
+    file.metadata().is_ok_and(|found| found.is_file() && end.is_some_and(|end| end <= found.len()))
+}
+
+/// The memory as the guest addresses it. Its bytes change at any time: they are copied, never referred to.
+#[derive(Debug, Clone)]
+pub(crate) struct GuestMemory {
+    /// For the rings, which are the library's.
+    pub(crate) table: GuestMemoryMmap,
+    regions: Vec<Arc<GuestRegionMmap>>,
+}
+
+impl GuestMemory {
+    pub(crate) fn new(mut regions: Vec<Arc<GuestRegionMmap>>) -> Option<Self> {
+        regions.sort_by_key(|region| region.start_addr());
+        let table = GuestMemoryMmap::from_arc_regions(regions.clone()).ok()?;
+        Some(Self { table, regions })
+    }
+
+    /// Copies out of the guest; nothing when part of it is no memory.
+    pub(crate) fn read(&self, address: GuestAddress, bytes: &mut [u8]) -> Option<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let piece = self.piece(address, at, bytes.len() - at)?;
+            at += piece.copy_to(&mut bytes[at..]);
+        }
+        Some(())
+    }
+
+    /// Copies into the guest; nothing when part of it is no memory.
+    pub(crate) fn write(&self, address: GuestAddress, bytes: &[u8]) -> Option<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let piece = self.piece(address, at, bytes.len() - at)?;
+            piece.copy_from(&bytes[at..]);
+            at += piece.len();
+        }
+        Some(())
+    }
+
+    /// The longest piece of one region that begins `skip` bytes behind `address`.
+    fn piece(&self, address: GuestAddress, skip: usize, length: usize) -> Option<VolatileSlice<'_>> {
+        let address = address.checked_add(u64::try_from(skip).ok()?)?;
+        self.regions.iter().find_map(|region| {
+            let offset = usize::try_from(address.checked_offset_from(region.start_addr())?).ok()?;
+            let rest = region.size().checked_sub(offset).filter(|rest| *rest > 0)?;
+            region.as_volatile_slice().ok()?.subslice(offset, length.min(rest)).ok()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GuestMemory;
+    use std::sync::Arc;
+    use vm_memory::{GuestAddress, GuestRegionMmap};
+
+    fn region(start: u64, bytes: usize) -> Arc<GuestRegionMmap> {
+        Arc::new(GuestRegionMmap::from_range(GuestAddress(start), bytes, None).expect("memory"))
+    }
+
+    #[test]
+    fn copies_cross_from_region_to_region_and_end_at_holes() {
+        let regions = vec![region(0x3000, 0x1000), region(0x1000, 0x1000), region(0x2000, 0x1000)];
+        let memory = GuestMemory::new(regions).expect("no overlap");
+        memory.write(GuestAddress(0x1ffe), b"abcd").expect("inside");
+        let mut bytes = [0; 4];
+        memory.read(GuestAddress(0x1ffe), &mut bytes).expect("inside");
+        assert_eq!(&bytes, b"abcd");
+        for address in [0xfff, 0x0, 0x3ffd, 0x4000, u64::MAX, u64::MAX - 3] {
+            assert_eq!(memory.read(GuestAddress(address), &mut bytes), None, "{address:#x}");
+            assert_eq!(memory.write(GuestAddress(address), &bytes), None, "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn overlapping_regions_are_no_memory() {
+        assert!(GuestMemory::new(vec![region(0x1000, 0x2000), region(0x2000, 0x1000)]).is_none());
+        assert!(GuestMemory::new(Vec::new()).is_none());
+    }
+}

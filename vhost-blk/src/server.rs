@@ -1,0 +1,105 @@
+//! The server: its workers and its exports.
+
+use crate::error::Error;
+use crate::export::{Export, ExportOptions, ExportStatus};
+use crate::limits::QUEUES_MAX;
+use crate::session::Workers;
+use crate::worker::{Mailbox, Message, Worker};
+use parking_lot::Mutex;
+use std::thread::JoinHandle;
+use thinpool::{Name, Pool};
+
+/// How many threads serve.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Each has its own channel to the pool. At least one.
+    pub workers: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { workers: std::thread::available_parallelism().map_or(2, usize::from).min(8) }
+    }
+}
+
+/// A running server. Dropping it ends every export, waits for what is in flight, and ends the workers.
+#[derive(Debug)]
+pub struct Server {
+    pool: Pool,
+    exports: Mutex<Vec<Export>>,
+    workers: Workers,
+    mailboxes: Vec<Mailbox>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts the workers; nothing is exported yet.
+    ///
+    /// # Errors
+    /// When the pool has no channels left, or the system no threads.
+    pub fn start(pool: &Pool, options: &ServerOptions) -> Result<Self, Error> {
+        let mut mailboxes = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..options.workers.max(1) {
+            let mailbox = Mailbox::new().map_err(Error::Thread)?;
+            let worker = Worker::new(pool.channel()?, mailbox.clone());
+            let builder = std::thread::Builder::new().name(format!("vhost-{number}"));
+            threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
+            mailboxes.push(mailbox);
+        }
+        let workers = Workers::new(mailboxes.clone());
+        Ok(Self { pool: pool.clone(), exports: Mutex::default(), workers, mailboxes, threads })
+    }
+
+    /// Serves one volume, snapshot or version. When this returns, a monitor can connect.
+    ///
+    /// # Errors
+    /// When it is exported already, open for writing elsewhere, or the socket cannot be made.
+    pub fn export(&self, options: &ExportOptions) -> Result<(), Error> {
+        if !(1..=QUEUES_MAX).contains(&options.queues) {
+            return Err(Error::Queues { asked: options.queues });
+        }
+        let mut exports = self.exports.lock();
+        let name = options.name.to_string();
+        if exports.iter().any(|export| export.name() == name) {
+            return Err(Error::Exported(name));
+        }
+        exports.push(Export::start(&self.pool, &self.workers, options)?);
+        Ok(())
+    }
+
+    /// Ends an export: its monitor is disconnected, what is in flight is finished.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn unexport(&self, name: &Name) -> Result<(), Error> {
+        let mut exports = self.exports.lock();
+        let text = name.to_string();
+        let place = exports.iter().position(|export| export.name() == text);
+        let export = exports.remove(place.ok_or(Error::NotExported(text))?);
+        drop(exports);
+        drop(export);
+        Ok(())
+    }
+
+    /// All exports, in the order they were made.
+    #[must_use]
+    pub fn exports(&self) -> Vec<ExportStatus> {
+        self.exports.lock().iter().map(Export::status).collect()
+    }
+
+    /// Ends everything.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.exports.lock().clear();
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send(Message::End));
+        for thread in self.threads.drain(..) {
+            let _its_panic_was_printed = thread.join();
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! One connection of a monitor: the vhost-user protocol. It collects what a ring is made of, hands rings that have
+//! everything to the workers, and takes them back before anything about them changes (V4).
+
+use crate::config::{CONFIG_BYTES, Shape, WRITEBACK_AT, encode, window};
+use crate::features::{Features, protocol};
+use crate::inflight::{Layout, Region};
+use crate::limits::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX};
+use crate::memory::Memory;
+use crate::notifier::{Call, Kick};
+use crate::ring::{Parts, Ring};
+use crate::worker::{Mailbox, Message};
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use thinpool::Attachment;
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
+use virtio_queue::{Queue, QueueT};
+
+/// The workers of a server, and the next number of a ring.
+#[derive(Debug, Clone)]
+pub(crate) struct Workers {
+    mailboxes: Arc<[Mailbox]>,
+    numbers: Arc<AtomicU64>,
+}
+
+impl Workers {
+    pub(crate) fn new(mailboxes: Vec<Mailbox>) -> Self {
+        Self { mailboxes: mailboxes.into(), numbers: Arc::default() }
+    }
+
+    /// In turn, so that the rings of an export are spread over the cores.
+    fn start(&self, ring: Ring) -> Running {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let turn = usize::try_from(number).unwrap_or_default() % self.mailboxes.len();
+        let mailbox = self.mailboxes[turn].clone();
+        mailbox.send(Message::Start { number, ring: Box::new(ring) });
+        Running { mailbox, number }
+    }
+}
+
+/// A ring a worker has.
+#[derive(Debug)]
+struct Running {
+    mailbox: Mailbox,
+    number: u64,
+}
+
+impl Running {
+    /// Where the next request would be, once nothing of the ring is in flight.
+    fn stop(self) -> Option<u16> {
+        let (stopped, heard) = channel();
+        self.mailbox.send(Message::Stop { number: self.number, stopped });
+        heard.recv().ok()
+    }
+}
+
+/// What has been told of a ring.
+#[derive(Debug, Default)]
+struct Setup {
+    size: u16,
+    base: u16,
+    addresses: Option<Addresses>,
+    kick: Option<File>,
+    call: Option<File>,
+    error: Option<File>,
+    is_enabled: bool,
+    running: Option<Running>,
+}
+
+/// Where the parts of a ring are in the monitor.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    descriptors: u64,
+    available: u64,
+    used: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    attachment: Attachment,
+    workers: Workers,
+    features: Features,
+    memory: Memory,
+    rings: Vec<Setup>,
+    region: Option<Region>,
+    writeback: bool,
+}
+
+impl Session {
+    pub(crate) fn new(attachment: Attachment, workers: Workers, queues: u16) -> Self {
+        let rings = (0..queues).map(|_| Setup::default()).collect();
+        Self {
+            attachment,
+            workers,
+            features: Features(0),
+            memory: Memory::default(),
+            rings,
+            region: None,
+            writeback: true,
+        }
+    }
+
+    /// Takes back every ring; returns when nothing of them is in flight.
+    pub(crate) fn stop_all(&mut self) {
+        self.rings.iter_mut().for_each(Setup::stop);
+    }
+
+    fn start_all(&mut self) {
+        (0..self.rings.len()).for_each(|index| self.start(index));
+    }
+
+    /// Hands the ring to a worker if everything is there. What is not there yet will come, or the ring stays silent.
+    fn start(&mut self, index: usize) {
+        if self.rings[index].running.is_some() {
+            return;
+        }
+        let parts = self.assemble(index);
+        self.rings[index].running = parts.and_then(Ring::start).map(|ring| self.workers.start(ring));
+    }
+
+    fn assemble(&self, index: usize) -> Option<Parts> {
+        let setup = &self.rings[index];
+        if self.features.knows_protocol() && !setup.is_enabled {
+            return None;
+        }
+        let kick = Kick::adopt(setup.kick.as_ref()?.try_clone().ok()?)?;
+        let call = |file: &Option<File>| Call::adopt(file.as_ref()?.try_clone().ok()?);
+        let addresses = setup.addresses?;
+        let mut queue = Queue::new(QUEUE_SIZE_MAX).ok()?;
+        queue.try_set_size(setup.size).ok()?;
+        queue.try_set_desc_table_address(self.memory.translate(addresses.descriptors)?).ok()?;
+        queue.try_set_avail_ring_address(self.memory.translate(addresses.available)?).ok()?;
+        queue.try_set_used_ring_address(self.memory.translate(addresses.used)?).ok()?;
+        queue.set_event_idx(self.features.event_idx());
+        queue.set_next_avail(setup.base);
+        let number = u16::try_from(index).ok()?;
+        Some(Parts {
+            queue,
+            memory: self.memory.table()?,
+            kick,
+            call: call(&setup.call),
+            error: call(&setup.error),
+            in_flight: self.region.as_ref().and_then(|region| region.part(number, setup.size)),
+            attachment: self.attachment.for_thread(),
+            write_through: !self.features.can_flush() || !self.writeback,
+        })
+    }
+
+    /// Changes a ring while it is stopped, and lets it go on.
+    fn change(&mut self, index: u32, change: impl FnOnce(&mut Setup)) -> Result<()> {
+        let index = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
+        let setup = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
+        setup.stop();
+        change(setup);
+        self.start(index);
+        Ok(())
+    }
+
+    /// Changes what all rings depend on.
+    fn change_all<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.stop_all();
+        let result = change(self);
+        self.start_all();
+        result
+    }
+
+    fn forget(&mut self) {
+        self.stop_all();
+        self.rings.iter_mut().for_each(|setup| *setup = Setup::default());
+        self.features = Features(0);
+        self.region = None;
+        self.writeback = true;
+    }
+
+    fn config(&self) -> [u8; CONFIG_BYTES] {
+        let queues = u16::try_from(self.rings.len()).expect("they are bounded");
+        encode(&Shape { size: self.attachment.size(), queues, writeback: self.writeback })
+    }
+}
+
+impl Setup {
+    fn stop(&mut self) {
+        if let Some(base) = self.running.take().and_then(Running::stop) {
+            self.base = base;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+fn layout(told: &VhostUserInflight) -> Result<Layout> {
+    Layout::new(told.num_queues, told.queue_size).ok_or(Error::InvalidParam)
+}
+
+fn unsupported<T>() -> Result<T> {
+    Err(Error::InvalidOperation("this back end has no such thing"))
+}
+
+impl VhostUserBackendReqHandlerMut for Session {
+    fn set_owner(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<()> {
+        self.forget();
+        Ok(())
+    }
+
+    fn reset_device(&mut self) -> Result<()> {
+        self.forget();
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Result<u64> {
+        Ok(Features::offered(self.attachment.is_read_only()).0)
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<()> {
+        let offered = Features::offered(self.attachment.is_read_only());
+        if features & !offered.0 != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.change_all(|session| session.features = Features(features));
+        Ok(())
+    }
+
+    fn set_mem_table(
+        &mut self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy_listening: Option<bool>,
+    ) -> Result<Option<Vec<u64>>> {
+        let mut memory = Memory::default();
+        for (region, file) in regions.iter().zip(files) {
+            memory.add(region.into(), file).map_err(|_| Error::InvalidParam)?;
+        }
+        self.change_all(|session| session.memory = memory);
+        Ok(None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+        let size = u16::try_from(num).map_err(|_| Error::InvalidParam)?;
+        if !size.is_power_of_two() || size > QUEUE_SIZE_MAX {
+            return Err(Error::InvalidParam);
+        }
+        self.change(index, |setup| setup.size = size)
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        let addresses = Addresses { descriptors: descriptor, available, used };
+        self.change(index, |setup| setup.addresses = Some(addresses))
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+        let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        self.change(index, |setup| setup.base = base)
+    }
+
+    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        let at = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
+        let setup = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
+        setup.stop();
+        // The ring starts again with its next kick descriptor.
+        setup.kick = None;
+        Ok(VhostUserVringState::new(index, u32::from(setup.base)))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        if let Some(file) = &fd {
+            let adopted = file.try_clone().ok().and_then(Kick::adopt);
+            adopted.ok_or(Error::InvalidParam)?;
+        }
+        self.change(u32::from(index), |setup| setup.kick = fd)
+    }
+
+    fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        self.change(u32::from(index), |setup| setup.call = fd)
+    }
+
+    fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        self.change(u32::from(index), |setup| setup.error = fd)
+    }
+
+    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
+        Ok(protocol())
+    }
+
+    fn set_protocol_features(&mut self, features: u64) -> Result<()> {
+        if features & !protocol().bits() != 0 {
+            return Err(Error::InvalidParam);
+        }
+        Ok(())
+    }
+
+    fn get_queue_num(&mut self) -> Result<u64> {
+        Ok(u64::try_from(self.rings.len()).expect("they are bounded"))
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+        self.change(index, |setup| setup.is_enabled = enable)
+    }
+
+    fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        Ok(window(&self.config(), offset, size))
+    }
+
+    /// Only the cache can be switched: virtio 1.2, section 5.2.5.
+    fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        let (WRITEBACK_AT, [writeback @ (0 | 1)], true) = (offset, bytes, self.features.can_switch_cache())
+        else {
+            return Err(Error::InvalidParam);
+        };
+        let writeback = *writeback == 1;
+        self.change_all(|session| session.writeback = writeback);
+        Ok(())
+    }
+
+    fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
+        unsupported()
+    }
+
+    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Result<File> {
+        unsupported()
+    }
+
+    fn get_inflight_fd(&mut self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let layout = layout(inflight)?;
+        let (region, file) = Region::create(layout).map_err(|_| Error::BackendInternalError)?;
+        self.change_all(|session| session.region = Some(region));
+        let bytes = u64::try_from(layout.bytes()).expect("it is bounded");
+        Ok((VhostUserInflight::new(bytes, 0, layout.queues, layout.entries), file))
+    }
+
+    fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        let (offset, bytes) = (inflight.mmap_offset, inflight.mmap_size);
+        let region =
+            Region::adopt(layout(inflight)?, file, offset, bytes).map_err(|_| Error::InvalidParam)?;
+        self.change_all(|session| session.region = Some(region));
+        Ok(())
+    }
+
+    fn get_max_mem_slots(&mut self) -> Result<u64> {
+        Ok(u64::try_from(MEMORY_REGIONS_MAX).expect("small"))
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        fd: File,
+        _postcopy_listening: Option<bool>,
+    ) -> Result<Option<u64>> {
+        let added = self.change_all(|session| session.memory.add(region.into(), fd));
+        added.map(|()| None).map_err(|_| Error::InvalidParam)
+    }
+
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+        self.change_all(|session| session.memory.remove(region.into())).map_err(|_| Error::InvalidParam)
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _fd: File,
+    ) -> Result<Option<File>> {
+        unsupported()
+    }
+
+    fn check_device_state(&mut self) -> Result<()> {
+        unsupported()
+    }
+
+    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
+        unsupported()
+    }
+
+    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
+        unsupported()
+    }
+}

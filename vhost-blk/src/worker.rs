@@ -1,0 +1,319 @@
+//! One thread of the server: one channel to the pool, and the rings it was given.
+//!
+//! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox.
+//! While the device works it does not spin: the completions may need this very core.
+
+use crate::chain::{Chain, take_front, take_last_byte, total};
+use crate::completion::{Pending, complete, gather, identifier};
+use crate::limits::{BATCH_MAX, SLEEP, SPIN, WORKER_BYTES_MAX};
+use crate::notifier::Signal;
+use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
+use crate::ring::Ring;
+use blockstore::{Buffer, Durability};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+use thinpool::{Action, Channel, Payload, Reply, Request, ZeroSpace};
+
+/// Polls between two looks at the clock.
+const POLLS_PER_LOOK: u32 = 32;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Serve this ring under this number, which no other ring of the worker has.
+    Start {
+        number: u64,
+        ring: Box<Ring>,
+    },
+    /// Take nothing more from the ring, finish what was taken, and say where the next request would be (V4).
+    Stop {
+        number: u64,
+        stopped: Sender<u16>,
+    },
+    End,
+}
+
+/// How to reach a worker. Clones reach the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailbox(Arc<Inbox>);
+
+#[derive(Debug)]
+struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    signal: Signal,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self(Arc::new(Inbox { messages: Mutex::default(), signal: Signal::new()? })))
+    }
+
+    pub(crate) fn send(&self, message: Message) {
+        self.0.messages.lock().push(message);
+        self.0.signal.give();
+    }
+}
+
+struct Served {
+    number: u64,
+    ring: Box<Ring>,
+    /// Who wants to hear that it has stopped.
+    stopping: Option<Sender<u16>>,
+}
+
+pub(crate) struct Worker {
+    channel: Channel,
+    mailbox: Mailbox,
+    /// By place; a ring keeps its place until it has stopped.
+    rings: Vec<Option<Served>>,
+    /// By the tag of a request.
+    pending: Vec<Pending>,
+    vacant: Vec<usize>,
+    bytes_in_flight: u64,
+    chain: Chain,
+    replies: Vec<Reply>,
+    ending: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(channel: Channel, mailbox: Mailbox) -> Self {
+        Self {
+            channel,
+            mailbox,
+            rings: Vec::new(),
+            pending: Vec::new(),
+            vacant: Vec::new(),
+            bytes_in_flight: 0,
+            chain: Chain::default(),
+            replies: Vec::new(),
+            ending: false,
+        }
+    }
+
+    /// Serves until it is told to end and every ring has stopped.
+    pub(crate) fn run(mut self) {
+        self.read_mail();
+        while !(self.ending && self.rings.iter().all(Option::is_none)) {
+            while self.turn() {}
+            if !self.spin() {
+                self.sleep();
+            }
+        }
+    }
+
+    /// One look at everything; whether there was something to do.
+    fn turn(&mut self) -> bool {
+        let taken = self.take_requests();
+        let answered = self.answer();
+        self.call();
+        self.let_go();
+        taken | answered
+    }
+
+    fn take_requests(&mut self) -> bool {
+        let mut any = false;
+        for place in 0..self.rings.len() {
+            let mut budget = BATCH_MAX;
+            while budget > 0 && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
+                let Some(served) = self.rings[place].as_mut().filter(|served| served.stopping.is_none())
+                else {
+                    break;
+                };
+                let Some(head) = served.ring.take(&mut self.chain) else { break };
+                self.begin(place, head);
+                any = true;
+                budget -= 1;
+            }
+        }
+        any
+    }
+
+    /// Judges the chain that was just walked, and gives it to the engine or answers it at once.
+    fn begin(&mut self, place: usize, head: u16) {
+        let served = self.rings[place].as_mut().expect("the caller has just taken from it");
+        let ring = &mut served.ring;
+        let mut raw = [0; HEADER_BYTES];
+        let header = take_front(&ring.memory, &mut self.chain.readable, &mut raw);
+        let (Some(()), Some(status)) = (header, take_last_byte(&mut self.chain.writable)) else {
+            return ring.abandon();
+        };
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.pending.push(Pending::default());
+            self.pending.len() - 1
+        });
+        let pending = &mut self.pending[index];
+        (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
+        pending.data.clear();
+        match prepare(ring, &mut self.chain, Header::parse(&raw)) {
+            Ok(Prepared::Engine(action, bytes)) => {
+                pending.data.extend_from_slice(&self.chain.writable);
+                pending.bytes = bytes;
+                self.bytes_in_flight += bytes;
+                let tag = u64::try_from(index).expect("an index");
+                let request = Request { tag, attachment: ring.attachment.clone(), action };
+                self.channel.enqueue(request).expect("the channel has room");
+            }
+            Ok(Prepared::Now(payload)) => {
+                pending.data.extend_from_slice(&self.chain.writable);
+                complete(ring, pending, Status::Ok, &payload);
+                self.vacant.push(index);
+            }
+            Err(status) => {
+                complete(ring, pending, status, &Payload::None);
+                self.vacant.push(index);
+            }
+        }
+    }
+
+    /// Lets the engine go on and answers what it has finished.
+    fn answer(&mut self) -> bool {
+        self.channel.poll(&mut self.replies);
+        let any = !self.replies.is_empty();
+        for Reply { tag, result } in self.replies.drain(..) {
+            let index = usize::try_from(tag).expect("an index of ours");
+            let pending = &self.pending[index];
+            self.bytes_in_flight -= pending.bytes;
+            let served = self.rings[pending.ring].as_mut().expect("a ring stays until its last request (V4)");
+            match result {
+                Ok(payload) => complete(&mut served.ring, pending, Status::Ok, &payload),
+                Err(_) => complete(&mut served.ring, pending, Status::IoError, &Payload::None),
+            }
+            self.vacant.push(index);
+        }
+        any
+    }
+
+    fn call(&mut self) {
+        self.rings.iter_mut().flatten().for_each(|served| served.ring.call());
+    }
+
+    /// Rings that are to stop and have nothing in flight any more are gone.
+    fn let_go(&mut self) {
+        for place in &mut self.rings {
+            let done = |served: &mut Served| served.stopping.is_some() && served.ring.taken == 0;
+            if let Some(Served { ring, stopping: Some(stopped), .. }) = place.take_if(done) {
+                // A session that has gone does not want to know.
+                let _gone_is_fine = stopped.send(virtio_queue::QueueT::next_avail(&ring.queue));
+            }
+        }
+    }
+
+    fn read_mail(&mut self) {
+        self.mailbox.0.signal.clear();
+        let messages = std::mem::take(&mut *self.mailbox.0.messages.lock());
+        for message in messages {
+            match message {
+                Message::Start { number, mut ring } => {
+                    ring.stop_listening();
+                    let served = Some(Served { number, ring, stopping: None });
+                    match self.rings.iter_mut().find(|place| place.is_none()) {
+                        Some(place) => *place = served,
+                        None => self.rings.push(served),
+                    }
+                }
+                Message::Stop { number, stopped } => {
+                    let found = self.rings.iter_mut().flatten().find(|served| served.number == number);
+                    if let Some(served) = found {
+                        served.stopping = Some(stopped);
+                    }
+                }
+                Message::End => self.ending = true,
+            }
+        }
+        self.let_go();
+    }
+
+    /// Looks for work for a while; whether there is some.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long to spin is a matter of real time, and of nothing else"
+    )]
+    fn spin(&mut self) -> bool {
+        if self.rings.iter().all(Option::is_none) {
+            return false;
+        }
+        let start = Instant::now();
+        while !self.channel.is_device_busy() {
+            for _ in 0..POLLS_PER_LOOK {
+                if self.turn() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > SPIN {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Sleeps until a kick, a completion or a message, unless one of them is there already.
+    fn sleep(&mut self) {
+        let mut quiet = self.channel.listen();
+        let may_take = self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX;
+        for served in self.rings.iter_mut().flatten().filter(|served| served.stopping.is_none()) {
+            quiet &= served.ring.listen() || !may_take;
+        }
+        if quiet {
+            let timeout = Timespec { tv_sec: SLEEP.as_secs().cast_signed(), tv_nsec: 0 };
+            let mut polled: Vec<PollFd<'_>> = self
+                .watched()
+                .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+                .collect();
+            // An interrupted sleep is a short sleep.
+            let _interrupted_is_fine = poll(&mut polled, Some(&timeout));
+        }
+        for served in self.rings.iter_mut().flatten() {
+            served.ring.kick.clear();
+            served.ring.stop_listening();
+        }
+        self.read_mail();
+    }
+
+    fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listened = |served: &&Served| served.stopping.is_none() && !served.ring.is_broken();
+        let kicks = self.rings.iter().flatten().filter(listened).map(|served| served.ring.kick.as_fd());
+        kicks.chain(self.channel.descriptors()).chain([self.mailbox.0.signal.as_fd()])
+    }
+}
+
+/// What a legal request needs.
+enum Prepared {
+    /// The engine, and so many bytes of memory.
+    Engine(Action, u64),
+    Now(Payload),
+}
+
+fn prepare(ring: &Ring, chain: &mut Chain, header: Header) -> Result<Prepared, Status> {
+    let mut segment = None;
+    if header.has_segment() {
+        let mut raw = [0; SEGMENT_BYTES];
+        let there = take_front(&ring.memory, &mut chain.readable, &mut raw);
+        segment = there.map(|()| Segment::parse(&raw));
+    }
+    let data = Data { readable: total(&chain.readable), writable: total(&chain.writable) };
+    let durability = if ring.write_through { Durability::Through } else { Durability::Cached };
+    let action = match validate(header, segment, data, ring.terms())? {
+        Command::Read(range) => {
+            let buffer = Buffer::zeroed(usize::try_from(range.length).expect("it is bounded"));
+            return Ok(Prepared::Engine(Action::Read { offset: range.offset, buffer }, range.length));
+        }
+        Command::Write(range) => {
+            let buffer = gather(ring, &chain.readable).ok_or(Status::IoError)?;
+            let write = Action::Write { offset: range.offset, buffer, durability };
+            return Ok(Prepared::Engine(write, range.length));
+        }
+        Command::Flush => Action::Flush,
+        Command::Discard(range) => Action::Trim { offset: range.offset, length: range.length, durability },
+        Command::WriteZeroes { range, may_unmap } => {
+            let space = if may_unmap { ZeroSpace::Release } else { ZeroSpace::Allocate };
+            Action::WriteZeroes { offset: range.offset, length: range.length, durability, space }
+        }
+        Command::GetId => return Ok(Prepared::Now(Payload::Buffer(identifier(&ring.identifier)))),
+    };
+    Ok(Prepared::Engine(action, 0))
+}

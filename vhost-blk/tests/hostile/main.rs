@@ -1,0 +1,295 @@
+//! A guest that lies in every way it can (F20 of the fault list): the door neither panics nor spins, answers with an error
+//! or leaves the ring broken, and other disks go on.
+
+mod monitor;
+#[path = "../door/served.rs"]
+mod served;
+#[path = "../../../tests/vhost_client/mod.rs"]
+mod vhost_client;
+
+use monitor::{AVAILABLE, DESCRIPTORS, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE};
+use rustix::time::{ClockId, clock_gettime};
+use served::{MIB, Served};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thinpool::Access;
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
+use vhost_client::{Ask, Driver};
+use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const HEADER: u64 = FREE;
+const STATUS: u64 = FREE + 0x100;
+const DATA: u64 = FREE + 0x1000;
+/// What a status byte is before the device has written one.
+const UNTOUCHED: u8 = 0xEE;
+/// The most of one core that all of this process may use while nothing is asked of it.
+const IDLE_SHARE_MAX: f64 = 0.25;
+
+/// What the device says of a chain that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Status(u8),
+    Broken,
+}
+
+/// Attacks a disk of its own, and looks after each attack whether another disk still works.
+struct Field {
+    served: Served,
+    neighbour: Driver,
+    rounds: u64,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One field at a time: what is measured of the CPU is of the whole process.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Field {
+    fn new() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = Served::start(&[("victim", 8 * MIB), ("other", 8 * MIB)]);
+        let neighbour = served.export_and_connect("other", Access::ReadWrite);
+        served.server.export(&served.order("victim", Access::ReadWrite, 2)).expect("exported");
+        Self { served, neighbour, rounds: 0, _turn: turn }
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::start(&self.served.socket("victim"))
+    }
+
+    fn check_neighbour(&mut self) {
+        self.rounds += 1;
+        let byte = u8::try_from(self.rounds % 250).expect("a byte");
+        self.neighbour.fill(0, &[byte; 4096]);
+        let offset = self.rounds % 2048 * 4096;
+        assert_eq!(self.neighbour.run(Ask::Write { offset, length: 4096 }).expect("an answer"), 0);
+        self.neighbour.fill(0, &[0; 4096]);
+        assert_eq!(self.neighbour.run(Ask::Read { offset, length: 4096 }).expect("an answer"), 0);
+        assert_eq!(self.neighbour.bytes(0, 4096), [byte; 4096]);
+    }
+
+    fn end(mut self) {
+        self.check_neighbour();
+        drop(self.neighbour);
+        self.served.end();
+    }
+}
+
+/// Offers head 0 and waits for what becomes of it.
+fn verdict(monitor: &mut Monitor) -> Verdict {
+    monitor.put(usize::try_from(STATUS).expect("small"), &[UNTOUCHED]);
+    monitor.offer(0);
+    if monitor.is_called(10_000) {
+        assert_eq!(monitor.used(), 1, "used once");
+        return Verdict::Status(monitor.byte(STATUS));
+    }
+    assert!(monitor.is_broken(), "neither an answer nor a broken ring");
+    assert_eq!(monitor.byte(STATUS), UNTOUCHED);
+    Verdict::Broken
+}
+
+/// A read of `length` bytes into `DATA`, in three descriptors.
+fn describe_read(monitor: &Monitor, length: u32) {
+    monitor.header(HEADER, IN, 0);
+    monitor.describe(0, HEADER, 16, NEXT, 1);
+    monitor.describe(1, DATA, length, NEXT | WRITE, 2);
+    monitor.describe(2, STATUS, 1, WRITE, 0);
+}
+
+type Lie = (&'static str, fn(&Monitor), Verdict);
+
+const LIES: [Lie; 22] = [
+    ("nothing wrong", |_| {}, Verdict::Status(0)),
+    ("a loop", |m| m.describe(1, DATA, 512, NEXT | WRITE, 1), Verdict::Broken),
+    ("a loop to the head", |m| m.describe(1, DATA, 512, NEXT, 0), Verdict::Broken),
+    ("next behind the table", |m| m.describe(1, DATA, 512, NEXT | WRITE, QUEUE_SIZE), Verdict::Broken),
+    ("next far behind the table", |m| m.describe(1, DATA, 512, NEXT | WRITE, u16::MAX), Verdict::Broken),
+    ("indirect in indirect", nest, Verdict::Broken),
+    ("an indirect table of 17 bytes", |m| m.describe(0, FREE, 17, INDIRECT, 0), Verdict::Broken),
+    ("an empty indirect table", |m| m.describe(0, FREE, 0, INDIRECT, 0), Verdict::Broken),
+    ("an indirect table of 4 GiB", |m| m.describe(0, FREE, !15, INDIRECT, 0), Verdict::Broken),
+    ("an indirect table outside", |m| m.describe(0, 1 << 40, 64, INDIRECT, 0), Verdict::Broken),
+    ("data outside", |m| m.describe(1, 1 << 40, 512, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("data across the end", |m| m.describe(1, end() - 256, 512, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("an address that wraps", |m| m.describe(1, u64::MAX - 255, 512, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("no data", |m| m.describe(1, DATA, 0, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("4 GiB of data", |m| m.describe(1, DATA, u32::MAX, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("half a sector", |m| m.describe(1, DATA, 511, NEXT | WRITE, 2), Verdict::Status(1)),
+    ("data the wrong way", |m| m.describe(1, DATA, 512, NEXT, 2), Verdict::Status(1)),
+    ("a head and nothing else", |m| m.describe(0, HEADER, 16, 0, 0), Verdict::Broken),
+    ("a header outside", |m| m.describe(0, 1 << 40, 16, NEXT, 1), Verdict::Broken),
+    ("a short header", |m| m.describe(0, HEADER, 8, NEXT, 1), Verdict::Broken),
+    ("a status to be read", |m| m.describe(2, STATUS, 1, 0, 0), Verdict::Broken),
+    ("something to read after something to write", reorder, Verdict::Broken),
+];
+
+fn end() -> u64 {
+    u64::try_from(MEMORY_BYTES).expect("small")
+}
+
+fn nest(monitor: &Monitor) {
+    monitor.describe(0, u64::try_from(DESCRIPTORS).expect("small") + 32, 16, INDIRECT, 0);
+    monitor.describe(2, FREE, 32, INDIRECT, 0);
+}
+
+fn reorder(monitor: &Monitor) {
+    monitor.describe(0, HEADER, 16, NEXT | WRITE, 1);
+    monitor.describe(1, DATA, 512, NEXT, 2);
+}
+
+#[test]
+fn each_lie_in_a_descriptor_is_an_error_or_a_broken_ring_and_neighbours_go_on() {
+    let mut field = Field::new();
+    for (what, lie, expected) in LIES {
+        let mut monitor = field.monitor();
+        describe_read(&monitor, 512);
+        lie(&monitor);
+        assert_eq!(verdict(&mut monitor), expected, "{what}");
+        field.check_neighbour();
+    }
+    field.end();
+}
+
+#[test]
+fn kinds_that_are_not_known_are_unsupported() {
+    let mut field = Field::new();
+    for kind in [2, 3, 5, 9, 10, 12, 14, 16, 18, 24, 0x8000_0000, u32::MAX] {
+        let mut monitor = field.monitor();
+        describe_read(&monitor, 512);
+        monitor.header(HEADER, kind, 0);
+        assert_eq!(verdict(&mut monitor), Verdict::Status(2), "{kind}");
+    }
+    for (kind, sector) in [(IN, u64::MAX), (IN, 16384), (OUT, 0)] {
+        let mut monitor = field.monitor();
+        describe_read(&monitor, 512);
+        monitor.header(HEADER, kind, sector);
+        assert_eq!(verdict(&mut monitor), Verdict::Status(1), "{kind} {sector}");
+    }
+    field.check_neighbour();
+    field.end();
+}
+
+#[test]
+fn an_index_that_jumps_breaks_the_ring_and_costs_nothing() {
+    let mut field = Field::new();
+    for index in [QUEUE_SIZE + 1, 0x8000, u16::MAX] {
+        let monitor = field.monitor();
+        describe_read(&monitor, 512);
+        monitor.offer_index(index);
+        assert!(monitor.is_broken(), "{index}");
+        assert_eq!(monitor.used(), 0);
+        let before = cpu_time();
+        // A broken ring is not listened to: kicks change nothing.
+        for _ in 0..10 {
+            monitor.kick();
+            assert!(!monitor.is_called(50));
+        }
+        let share = (cpu_time() - before).as_secs_f64() / 0.5;
+        assert!(share < IDLE_SHARE_MAX, "{share} of a core");
+        field.check_neighbour();
+    }
+    let mut monitor = field.monitor();
+    monitor.offer(QUEUE_SIZE);
+    assert!(monitor.is_broken(), "a head behind the table");
+    drop(monitor);
+    field.end();
+}
+
+/// Of the whole process; the other tests of this program wait for their turn.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).expect("positive"),
+        u32::try_from(time.tv_nsec).expect("a fraction"),
+    )
+}
+
+#[test]
+fn rings_that_cannot_be_are_refused_or_stay_silent() {
+    let mut field = Field::new();
+    for size in [0, 3, 17, 2048, 0x8000] {
+        let mut monitor = Monitor::connect(&field.served.socket("victim"));
+        monitor.share_memory();
+        assert!(monitor.set_ring(size, DESCRIPTORS, AVAILABLE, USED).is_err(), "{size} entries");
+    }
+    let last = MEMORY_BYTES - 16;
+    for (descriptors, available, used) in [
+        (DESCRIPTORS + 1, AVAILABLE, USED),
+        (DESCRIPTORS, AVAILABLE + 1, USED),
+        (DESCRIPTORS, AVAILABLE, USED + 2),
+        (last, AVAILABLE, USED),
+        (DESCRIPTORS, last, USED),
+        (DESCRIPTORS, AVAILABLE, last),
+        (DESCRIPTORS, AVAILABLE, 1 << 40),
+    ] {
+        let mut monitor = Monitor::connect(&field.served.socket("victim"));
+        monitor.share_memory();
+        let _refused_is_fine = monitor.set_ring(QUEUE_SIZE, descriptors, available, used);
+        describe_read(&monitor, 512);
+        monitor.offer(0);
+        assert!(!monitor.is_called(50));
+    }
+    field.check_neighbour();
+    field.end();
+}
+
+#[test]
+fn memory_that_cannot_be_is_refused() {
+    let mut field = Field::new();
+    let impossible: [fn(&Monitor) -> Vec<VhostUserMemoryRegionInfo>; 3] = [
+        |monitor| vec![monitor.region(0, MEMORY_BYTES * 2)],
+        |monitor| vec![monitor.region(u64::MAX - 4095, MEMORY_BYTES)],
+        |monitor| vec![monitor.region(0, MEMORY_BYTES), monitor.region(4096, MEMORY_BYTES)],
+    ];
+    for regions in impossible {
+        let monitor = Monitor::connect(&field.served.socket("victim"));
+        assert!(monitor.frontend.set_mem_table(&regions(&monitor)).is_err());
+    }
+    let mut monitor = field.monitor();
+    describe_read(&monitor, 512);
+    assert_eq!(verdict(&mut monitor), Verdict::Status(0));
+    field.check_neighbour();
+    drop(monitor);
+    field.end();
+}
+
+#[test]
+fn descriptors_and_memory_that_change_under_way_harm_nobody_else() {
+    let mut field = Field::new();
+    for round in 0..20_u64 {
+        let mut monitor = field.monitor();
+        let memory = monitor.memory.clone();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| flip(&memory, &ended, round));
+            for _ in 0..50 {
+                describe_read(&monitor, 512);
+                monitor.offer(0);
+                monitor.is_called(5);
+            }
+            // The same memory once more, while the ring may have something in flight.
+            monitor.share_memory();
+            ended.store(true, Ordering::Relaxed);
+        });
+        field.check_neighbour();
+    }
+    field.end();
+}
+
+/// Changes bytes of descriptors and of the header, as fast as it can.
+fn flip(memory: &MmapRegion, ended: &AtomicBool, seed: u64) {
+    let mut number = seed;
+    while !ended.load(Ordering::Relaxed) {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let [value, choice, at, ..] = number.to_be_bytes().map(usize::from);
+        let at = if choice % 4 == 0 {
+            usize::try_from(HEADER).expect("small") + at % 16
+        } else {
+            DESCRIPTORS + at % 48
+        };
+        let value = u8::try_from(value).expect("a byte");
+        memory.as_volatile_slice().store(value, at, Ordering::Relaxed).expect("inside the memory");
+    }
+}

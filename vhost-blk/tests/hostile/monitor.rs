@@ -1,0 +1,170 @@
+//! A monitor and driver in one that can write any bytes anywhere in the memory it shares.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{ByteValued, Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::EventFd;
+
+pub(crate) const MEMORY_BYTES: usize = 1 << 20;
+pub(crate) const QUEUE_SIZE: u16 = 16;
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+pub(crate) const DESCRIPTORS: usize = 0x1000;
+pub(crate) const AVAILABLE: usize = 0x2000;
+pub(crate) const USED: usize = 0x3000;
+/// Where a test keeps headers, data and statuses.
+pub(crate) const FREE: u64 = 0x8000;
+
+pub(crate) struct Monitor {
+    pub(crate) frontend: Frontend,
+    pub(crate) memory: Arc<MmapRegion>,
+    file: File,
+    kick: EventFd,
+    call: EventFd,
+    error: EventFd,
+    next: u16,
+}
+
+impl Monitor {
+    /// Connected, with memory and a ring that runs.
+    pub(crate) fn start(socket: &Path) -> Self {
+        let mut monitor = Self::connect(socket);
+        monitor.share_memory();
+        monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).expect("a ring as it should be");
+        monitor
+    }
+
+    /// Connected and negotiated; nothing is shared.
+    pub(crate) fn connect(socket: &Path) -> Self {
+        let mut frontend = Frontend::connect(socket, 2).expect("connected");
+        frontend.set_owner().expect("owner");
+        let features = frontend.get_features().expect("features");
+        // Without event indexes, so that a kick and a call are always given.
+        frontend.set_features(features & !(1 << 29)).expect("what was offered");
+        let offered = frontend.get_protocol_features().expect("protocol features");
+        frontend
+            .set_protocol_features(offered & !VhostUserProtocolFeatures::INFLIGHT_SHMFD)
+            .expect("offered");
+        frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
+        file.set_len(u64::try_from(MEMORY_BYTES).expect("small")).expect("long enough");
+        let of_memory = FileOffset::new(file.try_clone().expect("cloned"), 0);
+        let memory = Arc::new(MmapRegion::from_file(of_memory, MEMORY_BYTES).expect("mapped"));
+        let event = || EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).expect("an event");
+        Self { frontend, memory, file, kick: event(), call: event(), error: event(), next: 0 }
+    }
+
+    pub(crate) fn region(&self, guest: u64, bytes: usize) -> VhostUserMemoryRegionInfo {
+        VhostUserMemoryRegionInfo {
+            guest_phys_addr: guest,
+            memory_size: u64::try_from(bytes).expect("small"),
+            userspace_addr: self.base(),
+            mmap_offset: 0,
+            mmap_handle: self.file.as_raw_fd(),
+        }
+    }
+
+    pub(crate) fn share_memory(&self) {
+        self.frontend.set_mem_table(&[self.region(0, MEMORY_BYTES)]).expect("memory as it should be");
+    }
+
+    fn base(&self) -> u64 {
+        u64::try_from(self.memory.as_ptr().addr()).expect("an address")
+    }
+
+    pub(crate) fn set_ring(
+        &mut self,
+        size: u16,
+        descriptors: usize,
+        available: usize,
+        used: usize,
+    ) -> Result<(), vhost::Error> {
+        let at = |offset: usize| self.base().wrapping_add(u64::try_from(offset).expect("small"));
+        let addresses = VringConfigData {
+            queue_max_size: size,
+            queue_size: size,
+            flags: 0,
+            desc_table_addr: at(descriptors),
+            used_ring_addr: at(used),
+            avail_ring_addr: at(available),
+            log_addr: None,
+        };
+        self.frontend.set_vring_num(0, size)?;
+        self.frontend.set_vring_base(0, 0)?;
+        self.frontend.set_vring_addr(0, &addresses)?;
+        self.frontend.set_vring_call(0, &self.call)?;
+        self.frontend.set_vring_err(0, &self.error)?;
+        self.frontend.set_vring_kick(0, &self.kick)?;
+        self.frontend.set_vring_enable(0, true)
+    }
+
+    pub(crate) fn put(&self, at: usize, bytes: &[u8]) {
+        self.memory.as_volatile_slice().write_slice(bytes, at).expect("inside the memory");
+    }
+
+    pub(crate) fn byte(&self, at: u64) -> u8 {
+        let at = usize::try_from(at).expect("small");
+        self.memory.as_volatile_slice().load(at, Ordering::Acquire).expect("inside the memory")
+    }
+
+    pub(crate) fn describe(&self, index: u16, address: u64, length: u32, flags: u16, next: u16) {
+        let descriptor = Descriptor::new(address, length, flags, next);
+        self.put(DESCRIPTORS + usize::from(index) * 16, descriptor.as_slice());
+    }
+
+    /// A header at `at`.
+    pub(crate) fn header(&self, at: u64, kind: u32, sector: u64) {
+        let mut raw = [0; 16];
+        raw[0..4].copy_from_slice(&kind.to_le_bytes());
+        raw[8..16].copy_from_slice(&sector.to_le_bytes());
+        self.put(usize::try_from(at).expect("small"), &raw);
+    }
+
+    /// Puts a head into the available ring and kicks.
+    pub(crate) fn offer(&mut self, head: u16) {
+        self.put(AVAILABLE + 4 + usize::from(self.next % QUEUE_SIZE) * 2, &head.to_le_bytes());
+        self.next = self.next.wrapping_add(1);
+        self.offer_index(self.next);
+    }
+
+    pub(crate) fn offer_index(&self, index: u16) {
+        let memory = self.memory.as_volatile_slice();
+        memory.store(index.to_le(), AVAILABLE + 2, Ordering::SeqCst).expect("inside the memory");
+        self.kick();
+    }
+
+    pub(crate) fn kick(&self) {
+        self.kick.write(1).expect("an event");
+    }
+
+    pub(crate) fn used(&self) -> u16 {
+        let memory = self.memory.as_volatile_slice();
+        u16::from_le(memory.load(USED + 2, Ordering::SeqCst).expect("inside the memory"))
+    }
+
+    /// Waits for a call; false when the ring was declared broken instead, or nothing came for `milliseconds`.
+    pub(crate) fn is_called(&self, milliseconds: i64) -> bool {
+        let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
+        let watched = [&self.call, &self.error].map(|event| {
+            // SAFETY: the events are open as long as the monitor, which outlives this call.
+            unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+        });
+        let mut polled = watched.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        poll(&mut polled, Some(&timeout)).expect("polled");
+        self.call.read().is_ok()
+    }
+
+    /// Whether the back end has said that the ring is broken, now or within ten seconds.
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.is_called(10_000) && self.error.read().is_ok()
+    }
+}
