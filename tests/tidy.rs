@@ -25,8 +25,8 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("memmap2", &["blockstore", "thinpool"]),
     ("tokio", &["nbd-server"]),
     ("tokio-uring", &["nbd-server"]),
-    ("vhost", &["vhost-blk"]),
-    ("virtio-queue", &["vhost-blk"]),
+    ("vhost", &["vhost-blk", "offshoot"]),
+    ("virtio-queue", &["vhost-blk", "offshoot"]),
     ("vm-memory", &["vhost-blk", "offshoot"]),
 ];
 

@@ -1,13 +1,13 @@
 //! A guest that lies in every way it can (F20 of the fault list): the door neither panics nor spins, answers with an error
 //! or leaves the ring broken, and other disks go on.
 
-mod monitor;
 #[path = "../door/served.rs"]
 mod served;
 #[path = "../../../tests/vhost_client/mod.rs"]
 mod vhost_client;
+#[path = "../../../tests/vhost_monitor/mod.rs"]
+mod vhost_monitor;
 
-use monitor::{AVAILABLE, DESCRIPTORS, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE};
 use rustix::time::{ClockId, clock_gettime};
 use served::{MIB, Served};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,9 @@ use std::time::Duration;
 use thinpool::Access;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vhost_client::{Ask, Driver};
+use vhost_monitor::{
+    AVAILABLE, DESCRIPTORS, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE,
+};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 const IN: u32 = 0;

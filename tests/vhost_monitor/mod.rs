@@ -1,4 +1,6 @@
-//! A monitor and driver in one that can write any bytes anywhere in the memory it shares.
+//! A monitor and driver in one that can write any bytes anywhere in the memory it shares, and comes back with that memory
+//! after its back end has died.
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -7,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserInflight};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{ByteValued, Bytes, FileOffset, MmapRegion, VolatileMemory};
@@ -32,6 +35,19 @@ pub(crate) struct Monitor {
     call: EventFd,
     error: EventFd,
     next: u16,
+    in_flight: Option<(VhostUserInflight, File)>,
+}
+
+/// With everything the back end has, except event indexes: so a kick and a call are always given.
+fn negotiate(socket: &Path) -> Frontend {
+    let mut frontend = Frontend::connect(socket, 2).expect("connected");
+    frontend.set_owner().expect("owner");
+    let features = frontend.get_features().expect("features");
+    frontend.set_features(features & !(1 << 29)).expect("what was offered");
+    let offered = frontend.get_protocol_features().expect("protocol features");
+    frontend.set_protocol_features(offered).expect("what was offered");
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    frontend
 }
 
 impl Monitor {
@@ -45,22 +61,45 @@ impl Monitor {
 
     /// Connected and negotiated; nothing is shared.
     pub(crate) fn connect(socket: &Path) -> Self {
-        let mut frontend = Frontend::connect(socket, 2).expect("connected");
-        frontend.set_owner().expect("owner");
-        let features = frontend.get_features().expect("features");
-        // Without event indexes, so that a kick and a call are always given.
-        frontend.set_features(features & !(1 << 29)).expect("what was offered");
-        let offered = frontend.get_protocol_features().expect("protocol features");
-        frontend
-            .set_protocol_features(offered & !VhostUserProtocolFeatures::INFLIGHT_SHMFD)
-            .expect("offered");
-        frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
+        let frontend = negotiate(socket);
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
         file.set_len(u64::try_from(MEMORY_BYTES).expect("small")).expect("long enough");
         let of_memory = FileOffset::new(file.try_clone().expect("cloned"), 0);
         let memory = Arc::new(MmapRegion::from_file(of_memory, MEMORY_BYTES).expect("mapped"));
         let event = || EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).expect("an event");
-        Self { frontend, memory, file, kick: event(), call: event(), error: event(), next: 0 }
+        Self {
+            frontend,
+            memory,
+            file,
+            kick: event(),
+            call: event(),
+            error: event(),
+            next: 0,
+            in_flight: None,
+        }
+    }
+
+    /// Gets the region in which a back end notes what it has taken; it comes back with every reconnect.
+    pub(crate) fn track(&mut self, queue_size: u16) {
+        let wanted = VhostUserInflight { num_queues: 1, queue_size, ..Default::default() };
+        let (found, file) = self.frontend.get_inflight_fd(&wanted).expect("a region");
+        self.frontend.set_inflight_fd(&found, file.as_raw_fd()).expect("its own region");
+        self.in_flight = Some((found, file));
+    }
+
+    /// Shares memory and ring on a connection that has neither.
+    pub(crate) fn set_up(&mut self, queue_size: u16) {
+        self.share_memory();
+        self.set_ring(queue_size, DESCRIPTORS, AVAILABLE, USED).expect("a ring as it should be");
+    }
+
+    /// The back end has died; this is its successor.
+    pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
+        self.frontend = negotiate(socket);
+        if let Some((found, file)) = &self.in_flight {
+            self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
+        }
+        self.set_up(queue_size);
     }
 
     pub(crate) fn region(&self, guest: u64, bytes: usize) -> VhostUserMemoryRegionInfo {
@@ -131,7 +170,12 @@ impl Monitor {
 
     /// Puts a head into the available ring and kicks.
     pub(crate) fn offer(&mut self, head: u16) {
-        self.put(AVAILABLE + 4 + usize::from(self.next % QUEUE_SIZE) * 2, &head.to_le_bytes());
+        self.offer_in(head, QUEUE_SIZE);
+    }
+
+    /// The same in a ring of another size.
+    pub(crate) fn offer_in(&mut self, head: u16, queue_size: u16) {
+        self.put(AVAILABLE + 4 + usize::from(self.next % queue_size) * 2, &head.to_le_bytes());
         self.next = self.next.wrapping_add(1);
         self.offer_index(self.next);
     }
@@ -151,6 +195,13 @@ impl Monitor {
         u16::from_le(memory.load(USED + 2, Ordering::SeqCst).expect("inside the memory"))
     }
 
+    /// The head in an entry of the used ring.
+    pub(crate) fn used_head(&self, index: u16, queue_size: u16) -> u32 {
+        let memory = self.memory.as_volatile_slice();
+        let at = USED + 4 + usize::from(index % queue_size) * 8;
+        u32::from_le(memory.load(at, Ordering::SeqCst).expect("inside the memory"))
+    }
+
     /// Waits for a call; false when the ring was declared broken instead, or nothing came for `milliseconds`.
     pub(crate) fn is_called(&self, milliseconds: i64) -> bool {
         let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
@@ -161,6 +212,11 @@ impl Monitor {
         let mut polled = watched.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         poll(&mut polled, Some(&timeout)).expect("polled");
         self.call.read().is_ok()
+    }
+
+    /// Whether the back end has said that the ring is broken.
+    pub(crate) fn has_error(&self) -> bool {
+        self.error.read().is_ok()
     }
 
     /// Whether the back end has said that the ring is broken, now or within ten seconds.
