@@ -4,6 +4,7 @@ mod cli_program;
 mod vhost_client;
 
 use cli_program::{Daemon, Place};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use vhost_client::{Ask, Driver};
@@ -106,4 +107,32 @@ fn acknowledged_writes_survive_a_kill_of_the_daemon() {
     drop(driver);
     assert_eq!(daemon.stop().code, Some(0));
     place.ok(&["pool", "check"]);
+}
+
+/// Nanoseconds of CPU that the daemon's threads for virtual machines have used.
+fn cpu_of_doors(daemon: &Daemon) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.process_id())).expect("our own process");
+    let used = |task: std::io::Result<fs::DirEntry>| {
+        let task = task.expect("a thread").path();
+        let name = fs::read_to_string(task.join("comm")).ok()?;
+        let used = fs::read_to_string(task.join("schedstat")).ok()?;
+        name.starts_with("vhost-").then(|| used.split(' ').next()?.parse::<u64>().ok()).flatten()
+    };
+    tasks.filter_map(used).sum()
+}
+
+#[test]
+fn an_idle_export_uses_less_than_a_thousandth_of_a_core() {
+    let (place, daemon) = place();
+    let mut driver = connect(&export(&place, &["desk-1"]));
+    assert_eq!(write(&mut driver, 0, 1), 0);
+    // Until the worker has stopped looking for more.
+    driver.wait(100).expect("waited");
+    let before = cpu_of_doors(&daemon);
+    assert!(before > 0, "threads were found");
+    driver.wait(3000).expect("waited");
+    let used = cpu_of_doors(&daemon) - before;
+    assert!(used < 3_000_000, "{used} ns of CPU in 3 s");
+    drop(driver);
+    assert_eq!(daemon.stop().code, Some(0));
 }

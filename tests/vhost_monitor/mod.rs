@@ -39,11 +39,11 @@ pub(crate) struct Monitor {
 }
 
 /// With everything the back end has, except event indexes: so a kick and a call are always given.
-fn negotiate(socket: &Path) -> Frontend {
+fn negotiate(socket: &Path, without: u64) -> Frontend {
     let mut frontend = Frontend::connect(socket, 2).expect("connected");
     frontend.set_owner().expect("owner");
     let features = frontend.get_features().expect("features");
-    frontend.set_features(features & !(1 << 29)).expect("what was offered");
+    frontend.set_features(features & !(1 << 29) & !without).expect("what was offered");
     let offered = frontend.get_protocol_features().expect("protocol features");
     frontend.set_protocol_features(offered).expect("what was offered");
     frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
@@ -61,7 +61,12 @@ impl Monitor {
 
     /// Connected and negotiated; nothing is shared.
     pub(crate) fn connect(socket: &Path) -> Self {
-        let frontend = negotiate(socket);
+        Self::connect_without(socket, 0)
+    }
+
+    /// The same for a driver that does not know some of the features.
+    pub(crate) fn connect_without(socket: &Path, features: u64) -> Self {
+        let frontend = negotiate(socket, features);
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
         file.set_len(u64::try_from(MEMORY_BYTES).expect("small")).expect("long enough");
         let of_memory = FileOffset::new(file.try_clone().expect("cloned"), 0);
@@ -95,7 +100,7 @@ impl Monitor {
 
     /// The back end has died; this is its successor.
     pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
-        self.frontend = negotiate(socket);
+        self.frontend = negotiate(socket, 0);
         if let Some((found, file)) = &self.in_flight {
             self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
         }

@@ -28,7 +28,10 @@ pub(crate) fn name(text: &str) -> Name {
 impl Served {
     /// A new pool with these volumes, sizes in bytes.
     pub(crate) fn start(volumes: &[(&str, u64)]) -> Self {
-        let device: Arc<dyn Device> = Arc::new(RamDevice::new(POOL_BYTES));
+        Self::on_device(Arc::new(RamDevice::new(POOL_BYTES)), volumes)
+    }
+
+    pub(crate) fn on_device(device: Arc<dyn Device>, volumes: &[(&str, u64)]) -> Self {
         create(device.clone(), &CreateOptions::default()).expect("a new pool");
         let shape = Shape::new(8, MIB).expect("a legal shape");
         let opening = Opening {

@@ -1,0 +1,182 @@
+//! V5: what a driver cannot flush, or does not want cached, is durable when it is acknowledged; what it can flush costs no
+//! flush of the device before it asks.
+
+#[path = "../door/served.rs"]
+mod served;
+#[path = "../../../tests/vhost_client/mod.rs"]
+mod vhost_client;
+#[path = "../../../tests/vhost_monitor/mod.rs"]
+mod vhost_monitor;
+
+use blockstore::{
+    Completion, Device, DeviceError, Durability, IoChannel, IoError, Operation, RamDevice, Submission,
+};
+use served::{MIB, Served};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use thinpool::Access;
+use vhost::vhost_user::VhostUserFrontend;
+use vhost::vhost_user::message::VhostUserConfigFlags;
+use vhost_monitor::{FREE, Monitor, NEXT, WRITE};
+
+const FLUSH: u64 = 1 << 9;
+const WRITEBACK_AT: u32 = 32;
+const WRITES: u64 = 8;
+const OUT: u32 = 1;
+const FLUSH_REQUEST: u32 = 4;
+
+/// A device that counts what makes something durable.
+#[derive(Debug)]
+struct Counted {
+    device: RamDevice,
+    durable: Arc<AtomicU64>,
+}
+
+struct CountedChannel {
+    channel: Box<dyn IoChannel>,
+    durable: Arc<AtomicU64>,
+}
+
+impl Device for Counted {
+    fn size(&self) -> u64 {
+        self.device.size()
+    }
+
+    fn alignment(&self) -> usize {
+        self.device.alignment()
+    }
+
+    fn discard_granularity(&self) -> Option<u64> {
+        self.device.discard_granularity()
+    }
+
+    fn description(&self) -> String {
+        self.device.description()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
+        let channel = self.device.open_channel(depth)?;
+        Ok(Box::new(CountedChannel { channel, durable: self.durable.clone() }))
+    }
+}
+
+impl IoChannel for CountedChannel {
+    fn submit(&mut self, queue: &mut VecDeque<Submission>) {
+        let is_durable = |operation: &Operation| {
+            matches!(operation, Operation::Flush | Operation::Write { durability: Durability::Through, .. })
+        };
+        let count = queue.iter().filter(|submission| is_durable(&submission.operation)).count();
+        let before = queue.len();
+        self.channel.submit(queue);
+        assert!(queue.is_empty() || queue.len() == before, "all or none, or the count is wrong");
+        if queue.is_empty() {
+            self.durable.fetch_add(u64::try_from(count).expect("small"), Ordering::SeqCst);
+        }
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
+        self.channel.poll(done)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), IoError> {
+        self.channel.wait(timeout)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.channel.descriptor()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.channel.in_flight()
+    }
+}
+
+struct Field {
+    served: Served,
+    durable: Arc<AtomicU64>,
+}
+
+impl Field {
+    fn new() -> Self {
+        let durable = Arc::new(AtomicU64::new(0));
+        let device = Counted { device: RamDevice::new(256 * MIB), durable: durable.clone() };
+        let served = Served::on_device(Arc::new(device), &[("disk", 8 * MIB)]);
+        served.server.export(&served.order("disk", Access::ReadWrite, 1)).expect("exported");
+        Self { served, durable }
+    }
+
+    /// A monitor whose driver does not know these features.
+    fn monitor(&self, without: u64) -> Monitor {
+        let mut monitor = Monitor::connect_without(&self.served.socket("disk"), without);
+        monitor.set_up(vhost_monitor::QUEUE_SIZE);
+        monitor
+    }
+
+    fn count(&self) -> u64 {
+        self.durable.load(Ordering::SeqCst)
+    }
+}
+
+/// One request of one block, answered.
+fn ask(monitor: &mut Monitor, kind: u32, block: u64) {
+    monitor.header(FREE, kind, block * 8);
+    monitor.describe(0, FREE, 16, NEXT, if kind == OUT { 1 } else { 2 });
+    monitor.describe(1, FREE + 0x1000, 4096, NEXT, 2);
+    monitor.describe(2, FREE + 0x100, 1, WRITE, 0);
+    let used = monitor.used();
+    monitor.offer(0);
+    assert!(monitor.is_called(10_000), "an answer");
+    assert_eq!(monitor.used(), used.wrapping_add(1));
+    assert_eq!(monitor.byte(FREE + 0x100), 0);
+}
+
+#[test]
+fn a_driver_that_can_flush_pays_for_it_when_it_does() {
+    let field = Field::new();
+    let mut monitor = field.monitor(0);
+    let before = field.count();
+    (0..WRITES).for_each(|block| ask(&mut monitor, OUT, block));
+    assert_eq!(field.count(), before, "nothing was made durable");
+    ask(&mut monitor, FLUSH_REQUEST, 0);
+    assert!(field.count() > before);
+    drop(monitor);
+    field.served.end();
+}
+
+#[test]
+fn what_a_driver_cannot_flush_is_durable_when_it_is_acknowledged() {
+    let field = Field::new();
+    let mut monitor = field.monitor(FLUSH);
+    for block in 0..WRITES {
+        let before = field.count();
+        ask(&mut monitor, OUT, block);
+        assert!(field.count() > before, "block {block}");
+    }
+    drop(monitor);
+    field.served.end();
+}
+
+#[test]
+fn a_cache_that_is_switched_off_is_off_until_it_is_switched_on() {
+    let field = Field::new();
+    let mut monitor = field.monitor(0);
+    for (writeback, block) in [(0, 1), (1, 2), (0, 3)] {
+        let flags = VhostUserConfigFlags::WRITABLE;
+        monitor.frontend.set_config(WRITEBACK_AT, flags, &[writeback]).expect("the one byte to write");
+        let (_, space) = monitor.frontend.get_config(0, 60, flags, &[0; 60]).expect("a configuration");
+        assert_eq!(space[32], writeback);
+        let before = field.count();
+        ask(&mut monitor, OUT, block);
+        assert_eq!(field.count() > before, writeback == 0, "writeback {writeback}");
+    }
+    assert!(monitor.frontend.set_config(0, VhostUserConfigFlags::WRITABLE, &[1]).is_err(), "the capacity");
+    drop(monitor);
+    field.served.end();
+}
