@@ -34,6 +34,8 @@ mod inflight;
 mod limits;
 mod memory;
 mod notifier;
+#[cfg(any(test, feature = "rehearsal"))]
+pub mod rehearsal;
 mod request;
 mod ring;
 mod server;

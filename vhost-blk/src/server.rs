@@ -82,6 +82,11 @@ impl Server {
         Ok(())
     }
 
+    #[cfg(any(test, feature = "rehearsal"))]
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// All exports, in the order they were made.
     #[must_use]
     pub fn exports(&self) -> Vec<ExportStatus> {
