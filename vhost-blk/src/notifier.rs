@@ -6,20 +6,25 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
 use std::io;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// "The current position", which is what an event descriptor has instead of offsets.
 const NO_OFFSET: u64 = u64::MAX;
+
+/// What the kernel calls them.
+const EVENT_DESCRIPTOR: &str = "anon_inode:[eventfd]";
 
 /// Readable when the driver has put something into a ring.
 #[derive(Debug)]
 pub(crate) struct Kick(OwnedFd);
 
 impl Kick {
-    /// Takes only what can be read without any danger of waiting, as event descriptors can.
+    /// Takes event descriptors only: they can be read without waiting, and are unreadable once they were. A file or a
+    /// device that is readable for ever would keep its worker awake for ever.
     pub(crate) fn adopt(file: File) -> Option<Self> {
+        let kind = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
         let kick = Self(file.into());
-        kick.clear().then_some(kick)
+        (kind.as_os_str() == EVENT_DESCRIPTOR && kick.clear()).then_some(kick)
     }
 
     /// Makes it unreadable until the next kick; false when it is no event descriptor.
@@ -77,5 +82,23 @@ impl Signal {
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EventfdFlags, Kick, OwnedFd, eventfd};
+    use std::fs::File;
+
+    #[test]
+    fn only_event_descriptors_are_kicks() {
+        assert!(Kick::adopt(File::open("/dev/zero").expect("there")).is_none());
+        assert!(Kick::adopt(File::open("/proc/self/exe").expect("there")).is_none());
+        let (pipe, _writer) = std::io::pipe().expect("a pipe");
+        assert!(Kick::adopt(OwnedFd::from(pipe).into()).is_none());
+        for flags in [EventfdFlags::empty(), EventfdFlags::NONBLOCK] {
+            let event = eventfd(5, flags | EventfdFlags::CLOEXEC).expect("an event");
+            assert!(Kick::adopt(event.into()).is_some(), "{flags:?}");
+        }
     }
 }

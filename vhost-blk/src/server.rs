@@ -38,17 +38,19 @@ impl Server {
     /// # Errors
     /// When the pool has no channels left, or the system no threads.
     pub fn start(pool: &Pool, options: &ServerOptions) -> Result<Self, Error> {
-        let mut mailboxes = Vec::new();
-        let mut threads = Vec::new();
-        for number in 0..options.workers.max(1) {
-            let mailbox = Mailbox::new().map_err(Error::Thread)?;
-            let worker = Worker::new(pool.channel()?, mailbox.clone());
-            let builder = std::thread::Builder::new().name(format!("vhost-{number}"));
-            threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
-            mailboxes.push(mailbox);
-        }
+        let count = options.workers.max(1);
+        let made: std::io::Result<Vec<Mailbox>> = (0..count).map(|_| Mailbox::new()).collect();
+        let mailboxes = made.map_err(Error::Thread)?;
         let workers = Workers::new(mailboxes.clone());
-        Ok(Self { pool: pool.clone(), exports: Mutex::default(), workers, mailboxes, threads })
+        let mut server =
+            Self { pool: pool.clone(), exports: Mutex::default(), workers, mailboxes, threads: Vec::new() };
+        // What was started ends with the server, also when the next one does not start.
+        for number in 0..count {
+            let worker = Worker::new(pool.channel()?, server.mailboxes[number].clone());
+            let builder = std::thread::Builder::new().name(format!("vhost-{number}"));
+            server.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
+        }
+        Ok(server)
     }
 
     /// Serves one volume, snapshot or version. When this returns, a monitor can connect.

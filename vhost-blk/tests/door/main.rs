@@ -196,3 +196,14 @@ fn bad_orders_are_refused_and_leave_nothing_behind() {
     assert_eq!(Mode::from_raw_mode(mode), Mode::from_raw_mode(0o600));
     served.end();
 }
+
+#[test]
+fn a_server_that_gets_no_channel_leaves_none_behind() {
+    let served = Served::start(&[("desk", 8 * MIB)]);
+    // The tail of a test's pool has seven lanes for channels, and the server has taken two of them.
+    let refused = vhost_blk::Server::start(&served.pool, &vhost_blk::ServerOptions { workers: 6 });
+    assert!(matches!(refused, Err(Error::Engine(_))));
+    let second = vhost_blk::Server::start(&served.pool, &vhost_blk::ServerOptions { workers: 5 });
+    second.expect("every channel is free again").shutdown();
+    served.end();
+}
