@@ -13,6 +13,7 @@ use crate::run_directory::RunDirectory;
 use blockstore::Access;
 use cow_tree::units::PoolId;
 use nbd_server::{Listen, Server, ServerOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::Path;
@@ -22,6 +23,7 @@ const WHAT: &str = "the pool is not served";
 
 pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Failure> {
     let path = pool.path()?;
+    allow_descriptors();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
         Failure::new(
             Code::Failed,
@@ -42,6 +44,13 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     closed?;
     say("closed");
     Ok(())
+}
+
+/// Each ring of a guest takes six descriptors, each region of its memory one: 30 machines are more than the usual limit.
+fn allow_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, the limit is what it was.
+    let _as_before = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn serve(

@@ -31,19 +31,22 @@ pub(crate) struct Monitor {
     pub(crate) frontend: Frontend,
     pub(crate) memory: Arc<MmapRegion>,
     file: File,
-    kick: EventFd,
+    pub(crate) kick: EventFd,
     call: EventFd,
     error: EventFd,
     next: u16,
     in_flight: Option<(VhostUserInflight, File)>,
 }
 
-/// With everything the back end has, except event indexes: so a kick and a call are always given.
+/// The feature of event indexes; without it a kick and a call are always given.
+pub(crate) const EVENT_INDEX: u64 = 1 << 29;
+
+/// With everything the back end has, except these features.
 fn negotiate(socket: &Path, without: u64) -> Frontend {
     let mut frontend = Frontend::connect(socket, 2).expect("connected");
     frontend.set_owner().expect("owner");
     let features = frontend.get_features().expect("features");
-    frontend.set_features(features & !(1 << 29) & !without).expect("what was offered");
+    frontend.set_features(features & !without).expect("what was offered");
     let offered = frontend.get_protocol_features().expect("protocol features");
     frontend.set_protocol_features(offered).expect("what was offered");
     frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
@@ -61,7 +64,7 @@ impl Monitor {
 
     /// Connected and negotiated; nothing is shared.
     pub(crate) fn connect(socket: &Path) -> Self {
-        Self::connect_without(socket, 0)
+        Self::connect_without(socket, EVENT_INDEX)
     }
 
     /// The same for a driver that does not know some of the features.
@@ -100,7 +103,7 @@ impl Monitor {
 
     /// The back end has died; this is its successor.
     pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
-        self.frontend = negotiate(socket, 0);
+        self.frontend = negotiate(socket, EVENT_INDEX);
         if let Some((found, file)) = &self.in_flight {
             self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
         }

@@ -24,14 +24,15 @@ pub(crate) struct Pending {
 pub(crate) fn complete(ring: &mut Ring, pending: &Pending, status: Status, payload: &Payload) {
     let (status, written) = match payload {
         Payload::Buffer(buffer) => match scatter(ring, &pending.data, buffer) {
-            Some(written) => (status, written),
+            Some(written) => (status, written.saturating_add(1)),
             None => (Status::IoError, 0),
         },
-        Payload::None | Payload::Extents(_) => (status, 0),
+        // The length counts from the first byte for the device to write: virtio 1.2, section 2.7.8.2.
+        Payload::None | Payload::Extents(_) => (status, u32::from(pending.data.is_empty())),
     };
     // Without a place for its status a head can still be used; the driver cannot have meant it.
     let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);
-    ring.use_head(pending.head, written.saturating_add(1));
+    ring.use_head(pending.head, written);
 }
 
 fn scatter(ring: &Ring, spans: &[Span], bytes: &[u8]) -> Option<u32> {

@@ -2,9 +2,9 @@
 
 use crate::error::Error;
 use crate::notifier::Signal;
-use crate::session::{Session, Workers};
+use crate::session::{Cache, Session, Workers};
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -66,6 +66,7 @@ impl Export {
             attachment: attachment.for_thread(),
             workers: workers.clone(),
             queues: options.queues,
+            cache: Arc::default(),
             line: line.clone(),
         };
         let spawned =
@@ -105,6 +106,12 @@ impl Line {
         }
     }
 
+    /// A monitor that cannot be let in, as when there are no descriptors left, is not asked for without end.
+    fn pause(&self) {
+        let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let _interrupted_is_fine = poll(&mut [PollFd::new(&self.closing, PollFlags::IN)], Some(&pause));
+    }
+
     fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::SeqCst)
     }
@@ -114,6 +121,7 @@ struct Serving {
     attachment: Attachment,
     workers: Workers,
     queues: u16,
+    cache: Arc<Cache>,
     line: Arc<Line>,
 }
 
@@ -124,8 +132,9 @@ impl Serving {
                 [PollFd::new(&self.line.closing, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
             // An interrupted wait is a short wait.
             let _interrupted_is_fine = poll(&mut polled, None);
-            if let Ok(stream) = socket.accept() {
-                self.serve(stream.into());
+            match socket.accept() {
+                Ok(stream) => self.serve(stream.into()),
+                Err(_) => self.line.pause(),
             }
         }
     }
@@ -136,7 +145,8 @@ impl Serving {
         if self.line.is_closing() {
             self.line.hang_up();
         }
-        let session = Session::new(self.attachment.for_thread(), self.workers.clone(), self.queues);
+        let session =
+            Session::new(self.attachment.for_thread(), self.workers.clone(), self.queues, self.cache.clone());
         let session = Arc::new(std::sync::Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(stream, session);
         // After any error the stream may be out of step; the monitor connects again. Rings are taken back with the session.

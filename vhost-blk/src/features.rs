@@ -48,10 +48,6 @@ impl Features {
     pub(crate) fn can_flush(self) -> bool {
         self.has(blk::VIRTIO_BLK_F_FLUSH)
     }
-
-    pub(crate) fn can_switch_cache(self) -> bool {
-        self.has(blk::VIRTIO_BLK_F_CONFIG_WCE)
-    }
 }
 
 /// What the monitor may use of the vhost-user protocol. REPLY_ACK comes with the library.

@@ -18,6 +18,10 @@ use std::sync::atomic::{Ordering, fence};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 const VERSION: u16 = 1;
+/// The feature flags of a part; the specification gives them no meaning, monitors keep them.
+const FLAGS_AT: usize = 0;
+/// In the first part: the driver has switched the cache off.
+const WRITE_THROUGH: u64 = 1;
 const VERSION_AT: usize = 8;
 const ENTRIES_AT: usize = 10;
 const LAST_HEAD_AT: usize = 12;
@@ -84,6 +88,17 @@ impl Region {
         Ok(Self { layout, mapping: Arc::new(mapping.map_err(io::Error::other)?) })
     }
 
+    /// Whether the driver had switched the cache off in an earlier life of this process (V5).
+    pub(crate) fn is_write_through(&self) -> bool {
+        let flags: u64 = self.mapping.as_volatile_slice().load(FLAGS_AT, Ordering::Acquire).expect(WITHIN);
+        u64::from_le(flags) & WRITE_THROUGH != 0
+    }
+
+    pub(crate) fn note_write_through(&self, write_through: bool) {
+        let flags = if write_through { WRITE_THROUGH } else { 0 };
+        self.mapping.as_volatile_slice().store(flags.to_le(), FLAGS_AT, Ordering::Release).expect(WITHIN);
+    }
+
     /// One ring's part; nothing when the region has none for it.
     pub(crate) fn part(&self, queue: u16, entries: u16) -> Option<InFlight> {
         let fits = queue < self.layout.queues && entries <= self.layout.entries;
@@ -106,10 +121,15 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Whether no ring has ever used this part.
+    pub(crate) fn is_new(&self) -> bool {
+        self.load_u16(VERSION_AT) != VERSION
+    }
+
     /// The heads that were taken and never used, in the order they were taken; `used` is the ring's used index.
     /// Afterwards the region agrees with the ring.
     pub(crate) fn recover(&mut self, used: u16) -> Vec<u16> {
-        if self.load_u16(VERSION_AT) != VERSION || self.load_u16(ENTRIES_AT) != self.entries {
+        if self.is_new() || self.load_u16(ENTRIES_AT) != self.entries {
             self.initialise(used);
             return Vec::new();
         }

@@ -1,6 +1,6 @@
 //! Event descriptors between the monitor and this process. They come from outside: nothing about them is believed.
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
@@ -19,19 +19,31 @@ const EVENT_DESCRIPTOR: &str = "anon_inode:[eventfd]";
 pub(crate) struct Kick(OwnedFd);
 
 impl Kick {
-    /// Takes event descriptors only: they can be read without waiting, and are unreadable once they were. A file or a
-    /// device that is readable for ever would keep its worker awake for ever.
+    /// Takes event descriptors only: they can be read without waiting, and are unreadable once they were. A file, a device
+    /// or a semaphore that stays readable would keep its worker awake for ever.
     pub(crate) fn adopt(file: File) -> Option<Self> {
-        let kind = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let kick = Self(file.into());
-        (kind.as_os_str() == EVENT_DESCRIPTOR && kick.clear()).then_some(kick)
+        let kick = Self(event(file)?);
+        let _old_kicks_are_looked_for_anyway = kick.read()?;
+        give(&kick.0, 2);
+        // A semaphore gives one at a time.
+        (kick.read()? >= 2).then_some(kick)
     }
 
-    /// Makes it unreadable until the next kick; false when it is no event descriptor.
-    pub(crate) fn clear(&self) -> bool {
+    /// Makes it unreadable until the next kick.
+    pub(crate) fn clear(&self) {
+        let _nothing_is_fine = self.read();
+    }
+
+    /// The kicks since the last time; nothing where there should be a number.
+    #[expect(clippy::host_endian_bytes, reason = "an event descriptor counts in the machine's own order")]
+    fn read(&self) -> Option<u64> {
         let mut counter = [0; 8];
         let mut space = [IoSliceMut::new(&mut counter)];
-        matches!(preadv2(&self.0, &mut space, NO_OFFSET, ReadWriteFlags::NOWAIT), Ok(8) | Err(Errno::AGAIN))
+        match preadv2(&self.0, &mut space, NO_OFFSET, ReadWriteFlags::NOWAIT) {
+            Ok(8) => Some(u64::from_ne_bytes(counter)),
+            Err(Errno::AGAIN) => Some(0),
+            _ => None,
+        }
     }
 }
 
@@ -46,16 +58,31 @@ impl AsFd for Kick {
 pub(crate) struct Call(OwnedFd);
 
 impl Call {
+    /// Takes event descriptors only, as [`Kick::adopt`].
     pub(crate) fn adopt(file: File) -> Option<Self> {
         let flags = fcntl_getfl(&file).ok()?;
         fcntl_setfl(&file, flags | OFlags::NONBLOCK).ok()?;
-        Some(Self(file.into()))
+        event(file).map(Self)
     }
 
-    #[expect(clippy::host_endian_bytes, reason = "an event descriptor counts in the machine's own order")]
     pub(crate) fn give(&self) {
-        // A full counter means that it has been told; a closed pipe, that nobody listens.
-        let _unheard_is_fine = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        give(&self.0, 1);
+    }
+}
+
+fn event(file: File) -> Option<OwnedFd> {
+    let kind = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    (kind.as_os_str() == EVENT_DESCRIPTOR).then(|| file.into())
+}
+
+/// Adds to an event descriptor that others share and may have made blocking again: a full one is left as it is.
+#[expect(clippy::host_endian_bytes, reason = "an event descriptor counts in the machine's own order")]
+fn give(event: &OwnedFd, count: u64) {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut polled = [PollFd::new(event, PollFlags::OUT)];
+    if poll(&mut polled, Some(&at_once)) == Ok(1) {
+        // A counter that has become full meanwhile means that it has been told.
+        let _full_is_fine = rustix::io::write(event, &count.to_ne_bytes());
     }
 }
 
@@ -87,7 +114,7 @@ impl AsFd for Signal {
 
 #[cfg(test)]
 mod tests {
-    use super::{EventfdFlags, Kick, OwnedFd, eventfd};
+    use super::{Call, EventfdFlags, Kick, OwnedFd, eventfd};
     use std::fs::File;
 
     #[test]
@@ -100,5 +127,17 @@ mod tests {
             let event = eventfd(5, flags | EventfdFlags::CLOEXEC).expect("an event");
             assert!(Kick::adopt(event.into()).is_some(), "{flags:?}");
         }
+        let semaphore = eventfd(5, EventfdFlags::SEMAPHORE).expect("an event");
+        assert!(Kick::adopt(semaphore.into()).is_none(), "it would be readable for ever");
+    }
+
+    #[test]
+    fn a_full_event_does_not_hold_up_whoever_calls() {
+        assert!(Call::adopt(File::open("/proc/self/exe").expect("there")).is_none());
+        let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an event");
+        let call = Call::adopt(event.try_clone().expect("cloned").into()).expect("an event");
+        rustix::fs::fcntl_setfl(&event, rustix::fs::OFlags::empty()).expect("blocking again");
+        rustix::io::write(&event, &(u64::MAX - 1).to_le_bytes()).expect("full");
+        call.give();
     }
 }

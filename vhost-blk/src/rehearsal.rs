@@ -82,7 +82,7 @@ fn judge(memory: &GuestMemory, chain: &mut Chain) -> Option<()> {
 pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std::io::Result<()> {
     let (mut monitor, door) = UnixStream::pair()?;
     let queues = 2;
-    let session = Session::new(attachment.for_thread(), server.workers().clone(), queues);
+    let session = Session::new(attachment.for_thread(), server.workers().clone(), queues, Arc::default());
     let mut handler = BackendReqHandler::from_stream(door, Arc::new(Mutex::new(session)));
     // More than a socket holds is no script; what the door does not read any more is lost.
     monitor.set_nonblocking(true)?;

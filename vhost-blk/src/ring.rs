@@ -30,6 +30,9 @@ pub(crate) struct Ring {
     pub(crate) taken: u32,
     is_broken: bool,
     needs_call: bool,
+    /// The driver may have missed a call, of an earlier life of this ring or before there was anything to call: it gets one
+    /// whether it asks for it or not.
+    must_call: bool,
 }
 
 /// What a session says a ring is made of.
@@ -56,6 +59,9 @@ impl Ring {
         }
         let used = queue.used_idx(&memory.table, Ordering::Acquire).ok()?.0;
         queue.set_next_used(used);
+        let must_call = used != 0
+            || queue.avail_idx(&memory.table, Ordering::Acquire).ok()?.0 != 0
+            || in_flight.as_ref().is_some_and(|in_flight| !in_flight.is_new());
         let again = in_flight.as_mut().map(|in_flight| in_flight.recover(used));
         if let Some(again) = &again {
             let count = u16::try_from(again.len()).expect("no more than entries");
@@ -76,7 +82,23 @@ impl Ring {
             taken: 0,
             is_broken: false,
             needs_call: false,
+            must_call,
         })
+    }
+
+    /// Whether heads of an earlier life wait to be taken: where the ring is cannot be said before (V4).
+    pub(crate) fn owes(&self) -> bool {
+        !self.is_broken && !self.again.is_empty()
+    }
+
+    /// Nothing of it is in flight, nor waits to be.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.taken == 0 && !self.owes()
+    }
+
+    /// Where the next request would be.
+    pub(crate) fn base(&self) -> u16 {
+        self.queue.next_avail()
     }
 
     /// The next head and its chain, if the driver has one for us.
@@ -149,10 +171,11 @@ impl Ring {
 
     /// Tells the driver about what was used since the last time, if it wants to hear of it.
     pub(crate) fn call(&mut self) {
-        if !std::mem::take(&mut self.needs_call) {
+        let must = std::mem::take(&mut self.must_call);
+        if !std::mem::take(&mut self.needs_call) && !must {
             return;
         }
-        let wanted = self.queue.needs_notification(&self.memory.table).unwrap_or(true);
+        let wanted = self.queue.needs_notification(&self.memory.table).unwrap_or(true) || must;
         if let Some(call) = self.call.as_ref().filter(|_| wanted) {
             call.give();
         }

@@ -11,7 +11,7 @@ use crate::ring::{Parts, Ring};
 use crate::worker::{Mailbox, Message};
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use thinpool::Attachment;
 use vhost::vhost_user::message::{
@@ -81,6 +81,29 @@ struct Addresses {
     used: u64,
 }
 
+/// Whether the driver wants the cache. A monitor does not say it again when it comes back, and a guest that starts anew
+/// reads what the monitor remembers: so it belongs to the export, and goes into every in-flight region (V5).
+#[derive(Debug)]
+pub(crate) struct Cache {
+    is_on: AtomicBool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { is_on: AtomicBool::new(true) }
+    }
+}
+
+impl Cache {
+    fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::SeqCst)
+    }
+
+    fn switch(&self, on: bool) {
+        self.is_on.store(on, Ordering::SeqCst);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     attachment: Attachment,
@@ -89,11 +112,11 @@ pub(crate) struct Session {
     memory: Memory,
     rings: Vec<Setup>,
     region: Option<Region>,
-    writeback: bool,
+    cache: Arc<Cache>,
 }
 
 impl Session {
-    pub(crate) fn new(attachment: Attachment, workers: Workers, queues: u16) -> Self {
+    pub(crate) fn new(attachment: Attachment, workers: Workers, queues: u16, cache: Arc<Cache>) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
         Self {
             attachment,
@@ -102,7 +125,7 @@ impl Session {
             memory: Memory::default(),
             rings,
             region: None,
-            writeback: true,
+            cache,
         }
     }
 
@@ -148,7 +171,7 @@ impl Session {
             error: call(&setup.error),
             in_flight: self.region.as_ref().and_then(|region| region.part(number, setup.size)),
             attachment: self.attachment.for_thread(),
-            write_through: !self.features.can_flush() || !self.writeback,
+            write_through: !self.features.can_flush() || !self.cache.is_on(),
         })
     }
 
@@ -170,17 +193,23 @@ impl Session {
         result
     }
 
+    fn switch_cache(&mut self, on: bool) {
+        self.cache.switch(on);
+        if let Some(region) = &self.region {
+            region.note_write_through(!on);
+        }
+    }
+
     fn forget(&mut self) {
         self.stop_all();
         self.rings.iter_mut().for_each(|setup| *setup = Setup::default());
         self.features = Features(0);
         self.region = None;
-        self.writeback = true;
     }
 
     fn config(&self) -> [u8; CONFIG_BYTES] {
         let queues = u16::try_from(self.rings.len()).expect("they are bounded");
-        encode(&Shape { size: self.attachment.size(), queues, writeback: self.writeback })
+        encode(&Shape { size: self.attachment.size(), queues, writeback: self.cache.is_on() })
     }
 }
 
@@ -324,12 +353,9 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     /// Only the cache can be switched: virtio 1.2, section 5.2.5.
     fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        let (WRITEBACK_AT, [writeback @ (0 | 1)], true) = (offset, bytes, self.features.can_switch_cache())
-        else {
-            return Err(Error::InvalidParam);
-        };
-        let writeback = *writeback == 1;
-        self.change_all(|session| session.writeback = writeback);
+        let (WRITEBACK_AT, [writeback]) = (offset, bytes) else { return Err(Error::InvalidParam) };
+        let on = *writeback != 0;
+        self.change_all(|session| session.switch_cache(on));
         Ok(())
     }
 
@@ -344,6 +370,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn get_inflight_fd(&mut self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         let layout = layout(inflight)?;
         let (region, file) = Region::create(layout).map_err(|_| Error::BackendInternalError)?;
+        region.note_write_through(!self.cache.is_on());
         self.change_all(|session| session.region = Some(region));
         let bytes = u64::try_from(layout.bytes()).expect("it is bounded");
         Ok((VhostUserInflight::new(bytes, 0, layout.queues, layout.entries), file))
@@ -353,7 +380,11 @@ impl VhostUserBackendReqHandlerMut for Session {
         let (offset, bytes) = (inflight.mmap_offset, inflight.mmap_size);
         let region =
             Region::adopt(layout(inflight)?, file, offset, bytes).map_err(|_| Error::InvalidParam)?;
-        self.change_all(|session| session.region = Some(region));
+        let cached = self.cache.is_on() && !region.is_write_through();
+        self.change_all(|session| {
+            session.region = Some(region);
+            session.switch_cache(cached);
+        });
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 use thinpool::{Action, Channel, Payload, Reply, Request, ZeroSpace};
@@ -44,17 +45,28 @@ pub(crate) struct Mailbox(Arc<Inbox>);
 #[derive(Debug)]
 struct Inbox {
     messages: Mutex<Vec<Message>>,
+    /// Looked at by a worker that is busy and does not sleep.
+    has_mail: AtomicBool,
     signal: Signal,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self(Arc::new(Inbox { messages: Mutex::default(), signal: Signal::new()? })))
+        Ok(Self(Arc::new(Inbox {
+            messages: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            signal: Signal::new()?,
+        })))
     }
 
     pub(crate) fn send(&self, message: Message) {
         self.0.messages.lock().push(message);
+        self.0.has_mail.store(true, Ordering::Release);
         self.0.signal.give();
+    }
+
+    fn has_mail(&self) -> bool {
+        self.0.has_mail.load(Ordering::Acquire)
     }
 }
 
@@ -97,7 +109,7 @@ impl Worker {
     /// Serves until it is told to end and every ring has stopped.
     pub(crate) fn run(mut self) {
         self.read_mail();
-        while !(self.ending && self.rings.iter().all(Option::is_none)) {
+        while !self.is_over() {
             while self.turn() {}
             if !self.spin() {
                 self.sleep();
@@ -105,8 +117,15 @@ impl Worker {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.ending && self.rings.iter().all(Option::is_none)
+    }
+
     /// One look at everything; whether there was something to do.
     fn turn(&mut self) -> bool {
+        if self.mailbox.has_mail() {
+            self.read_mail();
+        }
         let taken = self.take_requests();
         let answered = self.answer();
         self.call();
@@ -119,10 +138,8 @@ impl Worker {
         for place in 0..self.rings.len() {
             let mut budget = BATCH_MAX;
             while budget > 0 && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
-                let Some(served) = self.rings[place].as_mut().filter(|served| served.stopping.is_none())
-                else {
-                    break;
-                };
+                let may_take = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
+                let Some(served) = self.rings[place].as_mut().filter(may_take) else { break };
                 let Some(head) = served.ring.take(&mut self.chain) else { break };
                 self.begin(place, head);
                 any = true;
@@ -194,15 +211,19 @@ impl Worker {
     /// Rings that are to stop and have nothing in flight any more are gone.
     fn let_go(&mut self) {
         for place in &mut self.rings {
-            let done = |served: &mut Served| served.stopping.is_some() && served.ring.taken == 0;
+            let done = |served: &mut Served| served.stopping.is_some() && served.ring.is_idle();
             if let Some(Served { ring, stopping: Some(stopped), .. }) = place.take_if(done) {
+                let base = ring.base();
+                // Whoever hears of the end finds nothing of the ring any more, its attachment neither (V6).
+                drop(ring);
                 // A session that has gone does not want to know.
-                let _gone_is_fine = stopped.send(virtio_queue::QueueT::next_avail(&ring.queue));
+                let _gone_is_fine = stopped.send(base);
             }
         }
     }
 
     fn read_mail(&mut self) {
+        self.mailbox.0.has_mail.store(false, Ordering::SeqCst);
         self.mailbox.0.signal.clear();
         let messages = std::mem::take(&mut *self.mailbox.0.messages.lock());
         for message in messages {
@@ -253,7 +274,7 @@ impl Worker {
 
     /// Sleeps until a kick, a completion or a message, unless one of them is there already.
     fn sleep(&mut self) {
-        let mut quiet = self.channel.listen();
+        let mut quiet = self.channel.listen() && !self.is_over();
         let may_take = self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX;
         for served in self.rings.iter_mut().flatten().filter(|served| served.stopping.is_none()) {
             quiet &= served.ring.listen() || !may_take;
@@ -278,6 +299,16 @@ impl Worker {
         let listened = |served: &&Served| served.stopping.is_none() && !served.ring.is_broken();
         let kicks = self.rings.iter().flatten().filter(listened).map(|served| served.ring.kick.as_fd());
         kicks.chain(self.channel.descriptors()).chain([self.mailbox.0.signal.as_fd()])
+    }
+}
+
+impl Drop for Worker {
+    /// Sessions wait for a worker for ever: one that cannot go on takes the process with it, and the in-flight regions bring
+    /// back what was under way (V3).
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

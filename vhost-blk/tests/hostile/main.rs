@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use served::{MIB, Served};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thinpool::Access;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vhost_client::{Ask, Driver};
@@ -295,4 +295,89 @@ fn flip(memory: &MmapRegion, ended: &AtomicBool, seed: u64) {
         let value = u8::try_from(value).expect("a byte");
         memory.as_volatile_slice().store(value, at, Ordering::Relaxed).expect("inside the memory");
     }
+}
+
+#[test]
+fn a_semaphore_is_no_kick() {
+    let field = Field::new();
+    let mut monitor = Monitor::connect(&field.served.socket("victim"));
+    monitor.share_memory();
+    let flags = vmm_sys_util::eventfd::EFD_NONBLOCK | vmm_sys_util::eventfd::EFD_SEMAPHORE;
+    monitor.kick = vmm_sys_util::eventfd::EventFd::new(flags).expect("an event");
+    monitor.kick.write(1 << 60).expect("readable for ever");
+    assert!(monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).is_err());
+}
+
+/// Heads are offered as fast as they are used, each of a large read; the ring can be stopped all the same.
+#[test]
+fn a_ring_that_always_has_work_can_be_stopped() {
+    const SEGMENTS: u16 = 100;
+    const SIZE: u16 = 1024;
+    let field = Field::new();
+    let mut monitor = Monitor::connect(&field.served.socket("victim"));
+    monitor.share_memory();
+    monitor.header(HEADER, IN, 0);
+    monitor.describe(0, HEADER, 16, NEXT, 1);
+    (1..=SEGMENTS).for_each(|index| monitor.describe(index, DATA, 4096, NEXT | WRITE, index + 1));
+    monitor.describe(SEGMENTS + 1, STATUS, 1, WRITE, 0);
+    monitor.set_ring(SIZE, DESCRIPTORS, AVAILABLE_BEHIND, USED_BEHIND).expect("a ring");
+    let memory = monitor.memory.clone();
+    let kick = monitor.kick.try_clone().expect("cloned");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(&memory, &kick, &ended));
+        // The flood has begun.
+        while used_behind(&memory) < 2000 && !ended.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        assert!(!ended.load(Ordering::Relaxed), "2,000 requests in ten seconds");
+        let start = now();
+        monitor.frontend.get_vring_base(0).expect("it stops");
+        let took = start.elapsed();
+        ended.store(true, Ordering::Relaxed);
+        assert!(took < Duration::from_secs(5), "{took:?}; the flood ends after ten seconds by itself");
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a monitor waits is a matter of real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Behind a table of 1,024 descriptors.
+const AVAILABLE_BEHIND: usize = 0x2_0000;
+const USED_BEHIND: usize = 0x2_2000;
+
+fn used_behind(memory: &MmapRegion) -> u16 {
+    let memory = memory.as_volatile_slice();
+    u16::from_le(memory.load(USED_BEHIND + 2, Ordering::SeqCst).expect("inside the memory"))
+}
+
+/// Offers as much as the ring holds, until it is told to end, or for ten seconds.
+fn flood(memory: &MmapRegion, kick: &vmm_sys_util::eventfd::EventFd, ended: &AtomicBool) {
+    let (start, mut offered) = (now(), 0);
+    while !ended.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(10) {
+        let next = used_behind(memory).wrapping_add(1000);
+        if next == offered {
+            continue;
+        }
+        offered = next;
+        let memory = memory.as_volatile_slice();
+        memory.store(next.to_le(), AVAILABLE_BEHIND + 2, Ordering::SeqCst).expect("inside the memory");
+        kick.write(1).expect("an event");
+    }
+    ended.store(true, Ordering::Relaxed);
+}
+
+/// The back end before used five heads and died before it called; the driver wants a call after the first of them.
+#[test]
+fn a_call_that_was_missed_is_given_by_the_next_life_of_the_ring() {
+    let field = Field::new();
+    let mut monitor = Monitor::connect_without(&field.served.socket("victim"), 0);
+    monitor.share_memory();
+    monitor.track(QUEUE_SIZE);
+    monitor.put(AVAILABLE + 2, &5_u16.to_le_bytes());
+    monitor.put(USED + 2, &5_u16.to_le_bytes());
+    monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).expect("a ring");
+    assert!(monitor.is_called(10_000));
 }
