@@ -210,6 +210,12 @@ impl Monitor {
         u32::from_le(memory.load(at, Ordering::SeqCst).expect("inside the memory"))
     }
 
+    /// How many bytes the device says it has written for the first head it used.
+    pub(crate) fn first_used_length(&self) -> u32 {
+        let memory = self.memory.as_volatile_slice();
+        u32::from_le(memory.load(USED + 8, Ordering::SeqCst).expect("inside the memory"))
+    }
+
     /// Waits for a call; false when the ring was declared broken instead, or nothing came for `milliseconds`.
     pub(crate) fn is_called(&self, milliseconds: i64) -> bool {
         let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };

@@ -14,7 +14,7 @@ pub(crate) struct Pending {
     pub(crate) ring: usize,
     pub(crate) head: u16,
     pub(crate) status: GuestAddress,
-    /// Where the data of a read goes.
+    /// Where the driver has room for data.
     pub(crate) data: Vec<Span>,
     /// Memory it holds.
     pub(crate) bytes: u64,

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::notifier::Signal;
-use crate::session::{Cache, Session, Workers};
+use crate::session::{Session, Workers};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::Shutdown;
@@ -66,7 +66,7 @@ impl Export {
             attachment: attachment.for_thread(),
             workers: workers.clone(),
             queues: options.queues,
-            cache: Arc::default(),
+            write_through: Arc::default(),
             line: line.clone(),
         };
         let spawned =
@@ -121,7 +121,7 @@ struct Serving {
     attachment: Attachment,
     workers: Workers,
     queues: u16,
-    cache: Arc<Cache>,
+    write_through: Arc<AtomicBool>,
     line: Arc<Line>,
 }
 
@@ -145,8 +145,12 @@ impl Serving {
         if self.line.is_closing() {
             self.line.hang_up();
         }
-        let session =
-            Session::new(self.attachment.for_thread(), self.workers.clone(), self.queues, self.cache.clone());
+        let session = Session::new(
+            self.attachment.for_thread(),
+            self.workers.clone(),
+            self.queues,
+            self.write_through.clone(),
+        );
         let session = Arc::new(std::sync::Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(stream, session);
         // After any error the stream may be out of step; the monitor connects again. Rings are taken back with the session.

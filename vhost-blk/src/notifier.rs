@@ -60,9 +60,10 @@ pub(crate) struct Call(OwnedFd);
 impl Call {
     /// Takes event descriptors only, as [`Kick::adopt`].
     pub(crate) fn adopt(file: File) -> Option<Self> {
-        let flags = fcntl_getfl(&file).ok()?;
-        fcntl_setfl(&file, flags | OFlags::NONBLOCK).ok()?;
-        event(file).map(Self)
+        let event = event(file)?;
+        let flags = fcntl_getfl(&event).ok()?;
+        fcntl_setfl(&event, flags | OFlags::NONBLOCK).ok()?;
+        Some(Self(event))
     }
 
     pub(crate) fn give(&self) {

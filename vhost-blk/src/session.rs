@@ -81,29 +81,6 @@ struct Addresses {
     used: u64,
 }
 
-/// Whether the driver wants the cache. A monitor does not say it again when it comes back, and a guest that starts anew
-/// reads what the monitor remembers: so it belongs to the export, and goes into every in-flight region (V5).
-#[derive(Debug)]
-pub(crate) struct Cache {
-    is_on: AtomicBool,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { is_on: AtomicBool::new(true) }
-    }
-}
-
-impl Cache {
-    fn is_on(&self) -> bool {
-        self.is_on.load(Ordering::SeqCst)
-    }
-
-    fn switch(&self, on: bool) {
-        self.is_on.store(on, Ordering::SeqCst);
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Session {
     attachment: Attachment,
@@ -112,11 +89,18 @@ pub(crate) struct Session {
     memory: Memory,
     rings: Vec<Setup>,
     region: Option<Region>,
-    cache: Arc<Cache>,
+    /// The driver has switched the cache off. A monitor does not say it again when it comes back, and a guest that starts
+    /// anew reads what the monitor remembers: so it belongs to the export, and goes into every in-flight region (V5).
+    write_through: Arc<AtomicBool>,
 }
 
 impl Session {
-    pub(crate) fn new(attachment: Attachment, workers: Workers, queues: u16, cache: Arc<Cache>) -> Self {
+    pub(crate) fn new(
+        attachment: Attachment,
+        workers: Workers,
+        queues: u16,
+        write_through: Arc<AtomicBool>,
+    ) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
         Self {
             attachment,
@@ -125,7 +109,7 @@ impl Session {
             memory: Memory::default(),
             rings,
             region: None,
-            cache,
+            write_through,
         }
     }
 
@@ -171,7 +155,7 @@ impl Session {
             error: call(&setup.error),
             in_flight: self.region.as_ref().and_then(|region| region.part(number, setup.size)),
             attachment: self.attachment.for_thread(),
-            write_through: !self.features.can_flush() || !self.cache.is_on(),
+            write_through: !self.features.can_flush() || self.is_write_through(),
         })
     }
 
@@ -193,10 +177,14 @@ impl Session {
         result
     }
 
-    fn switch_cache(&mut self, on: bool) {
-        self.cache.switch(on);
+    fn is_write_through(&self) -> bool {
+        self.write_through.load(Ordering::SeqCst)
+    }
+
+    fn set_write_through(&self, write_through: bool) {
+        self.write_through.store(write_through, Ordering::SeqCst);
         if let Some(region) = &self.region {
-            region.note_write_through(!on);
+            region.note_write_through(write_through);
         }
     }
 
@@ -209,7 +197,7 @@ impl Session {
 
     fn config(&self) -> [u8; CONFIG_BYTES] {
         let queues = u16::try_from(self.rings.len()).expect("they are bounded");
-        encode(&Shape { size: self.attachment.size(), queues, writeback: self.cache.is_on() })
+        encode(&Shape { size: self.attachment.size(), queues, writeback: !self.is_write_through() })
     }
 }
 
@@ -229,6 +217,14 @@ impl Drop for Session {
 
 fn layout(told: &VhostUserInflight) -> Result<Layout> {
     Layout::new(told.num_queues, told.queue_size).ok_or(Error::InvalidParam)
+}
+
+/// Says at once that a file is no event descriptor of the right kind, and not only by a ring that stays silent.
+fn refuse_other_files<T>(file: Option<&File>, adopt: fn(File) -> Option<T>) -> Result<()> {
+    match file.map(|file| file.try_clone().ok().and_then(adopt)) {
+        Some(None) => Err(Error::InvalidParam),
+        Some(Some(_)) | None => Ok(()),
+    }
 }
 
 fn unsupported<T>() -> Result<T> {
@@ -313,18 +309,17 @@ impl VhostUserBackendReqHandlerMut for Session {
     }
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        if let Some(file) = &fd {
-            let adopted = file.try_clone().ok().and_then(Kick::adopt);
-            adopted.ok_or(Error::InvalidParam)?;
-        }
+        refuse_other_files(fd.as_ref(), Kick::adopt)?;
         self.change(u32::from(index), |setup| setup.kick = fd)
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        refuse_other_files(fd.as_ref(), Call::adopt)?;
         self.change(u32::from(index), |setup| setup.call = fd)
     }
 
     fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        refuse_other_files(fd.as_ref(), Call::adopt)?;
         self.change(u32::from(index), |setup| setup.error = fd)
     }
 
@@ -351,11 +346,12 @@ impl VhostUserBackendReqHandlerMut for Session {
         Ok(window(&self.config(), offset, size))
     }
 
-    /// Only the cache can be switched: virtio 1.2, section 5.2.5.
+    /// Only the cache can be switched: virtio 1.2, section 5.2.5. A guest may write it before its monitor has told the
+    /// features, and an error would cost it the connection.
     fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
         let (WRITEBACK_AT, [writeback]) = (offset, bytes) else { return Err(Error::InvalidParam) };
-        let on = *writeback != 0;
-        self.change_all(|session| session.switch_cache(on));
+        let write_through = *writeback == 0;
+        self.change_all(|session| session.set_write_through(write_through));
         Ok(())
     }
 
@@ -370,7 +366,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn get_inflight_fd(&mut self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         let layout = layout(inflight)?;
         let (region, file) = Region::create(layout).map_err(|_| Error::BackendInternalError)?;
-        region.note_write_through(!self.cache.is_on());
+        region.note_write_through(self.is_write_through());
         self.change_all(|session| session.region = Some(region));
         let bytes = u64::try_from(layout.bytes()).expect("it is bounded");
         Ok((VhostUserInflight::new(bytes, 0, layout.queues, layout.entries), file))
@@ -380,10 +376,10 @@ impl VhostUserBackendReqHandlerMut for Session {
         let (offset, bytes) = (inflight.mmap_offset, inflight.mmap_size);
         let region =
             Region::adopt(layout(inflight)?, file, offset, bytes).map_err(|_| Error::InvalidParam)?;
-        let cached = self.cache.is_on() && !region.is_write_through();
+        let write_through = self.is_write_through() || region.is_write_through();
         self.change_all(|session| {
             session.region = Some(region);
-            session.switch_cache(cached);
+            session.set_write_through(write_through);
         });
         Ok(())
     }

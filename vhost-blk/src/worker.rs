@@ -165,9 +165,9 @@ impl Worker {
         let pending = &mut self.pending[index];
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.data.clear();
+        pending.data.extend_from_slice(&self.chain.writable);
         match prepare(ring, &mut self.chain, Header::parse(&raw)) {
             Ok(Prepared::Engine(action, bytes)) => {
-                pending.data.extend_from_slice(&self.chain.writable);
                 pending.bytes = bytes;
                 self.bytes_in_flight += bytes;
                 let tag = u64::try_from(index).expect("an index");
@@ -175,7 +175,6 @@ impl Worker {
                 self.channel.enqueue(request).expect("the channel has room");
             }
             Ok(Prepared::Now(payload)) => {
-                pending.data.extend_from_slice(&self.chain.writable);
                 complete(ring, pending, Status::Ok, &payload);
                 self.vacant.push(index);
             }

@@ -115,7 +115,7 @@ impl Field {
     /// A monitor whose driver does not know these features.
     fn monitor(&self, without: u64) -> Monitor {
         let mut monitor = Monitor::connect_without(&self.served.socket("disk"), without | EVENT_INDEX);
-        monitor.set_up(vhost_monitor::QUEUE_SIZE);
+        monitor.set_up(QUEUE_SIZE);
         monitor
     }
 

@@ -20,6 +20,7 @@ use vhost_monitor::{
     AVAILABLE, DESCRIPTORS, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE,
 };
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EFD_SEMAPHORE, EventFd};
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
@@ -302,8 +303,7 @@ fn a_semaphore_is_no_kick() {
     let field = Field::new();
     let mut monitor = Monitor::connect(&field.served.socket("victim"));
     monitor.share_memory();
-    let flags = vmm_sys_util::eventfd::EFD_NONBLOCK | vmm_sys_util::eventfd::EFD_SEMAPHORE;
-    monitor.kick = vmm_sys_util::eventfd::EventFd::new(flags).expect("an event");
+    monitor.kick = EventFd::new(EFD_NONBLOCK | EFD_SEMAPHORE).expect("an event");
     monitor.kick.write(1 << 60).expect("readable for ever");
     assert!(monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).is_err());
 }
@@ -354,7 +354,7 @@ fn used_behind(memory: &MmapRegion) -> u16 {
 }
 
 /// Offers as much as the ring holds, until it is told to end, or for ten seconds.
-fn flood(memory: &MmapRegion, kick: &vmm_sys_util::eventfd::EventFd, ended: &AtomicBool) {
+fn flood(memory: &MmapRegion, kick: &EventFd, ended: &AtomicBool) {
     let (start, mut offered) = (now(), 0);
     while !ended.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(10) {
         let next = used_behind(memory).wrapping_add(1000);
@@ -380,4 +380,17 @@ fn a_call_that_was_missed_is_given_by_the_next_life_of_the_ring() {
     monitor.put(USED + 2, &5_u16.to_le_bytes());
     monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).expect("a ring");
     assert!(monitor.is_called(10_000));
+}
+
+#[test]
+fn a_read_says_how_much_of_its_buffer_was_written() {
+    let field = Field::new();
+    for (sector, status, written) in [(0, 0, 4097), (8 * MIB / 512, 1, 0)] {
+        let mut monitor = field.monitor();
+        describe_read(&monitor, 4096);
+        monitor.header(HEADER, IN, sector);
+        assert_eq!(verdict(&mut monitor), Verdict::Status(status));
+        assert_eq!(monitor.first_used_length(), written, "sector {sector}");
+    }
+    field.end();
 }
