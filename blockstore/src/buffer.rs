@@ -4,9 +4,16 @@
 //! that a request may go to the device in pieces; `unsplit` joins neighbours again. The last buffer of a region gives
 //! its memory to a small list of the thread, from which `zeroed` and `from_slice` take it, overwriting every byte
 //! that becomes visible.
+//!
+//! A region may also be a [`Loan`]: memory of somebody else, whose bytes change at any time. Nothing refers to lent
+//! bytes; they are copied in and out. What must stay as it is while it is looked at is made the buffer's own first,
+//! with [`Buffer::into_owned`].
 
 pub(crate) mod arena;
+mod loan;
 mod region;
+
+pub use loan::Loan;
 
 use region::Region;
 use std::fmt;
@@ -18,7 +25,8 @@ use std::sync::Arc;
 /// Alignment of a buffer's memory in bytes, unless it was split elsewhere.
 pub const BUFFER_ALIGNMENT: usize = 4096;
 
-/// Owned aligned memory. Invariant: `start + length` is inside the region, and no other buffer has a byte of it.
+/// Owned aligned memory, or a loan. Invariant: `start + length` is inside the region, and unless that is lent, no other
+/// buffer has a byte of it.
 pub struct Buffer {
     /// `None` only for a buffer made empty.
     region: Option<Arc<Region>>,
@@ -89,6 +97,52 @@ impl Buffer {
         self.length == 0
     }
 
+    /// Whether the memory is a [`Loan`]: its bytes cannot be referred to.
+    pub fn is_lent(&self) -> bool {
+        self.region.as_ref().is_some_and(|region| region.is_lent())
+    }
+
+    /// The same bytes in memory of the buffer's own: what is lent is copied, once.
+    pub fn into_owned(self) -> Self {
+        if !self.is_lent() {
+            return self;
+        }
+        let (region, _) = Region::take(self.length);
+        let mut owned = Self { region: Some(region), start: 0, length: self.length };
+        self.copy_to(0, &mut owned);
+        owned
+    }
+
+    /// Copies the bytes from `at` on out. Panics behind the end.
+    pub fn copy_to(&self, at: usize, into: &mut [u8]) {
+        let from = self.pointer_to(at, into.len());
+        // SAFETY: `into.len()` bytes from `from` are inside the region. `into` is none of them: a buffer's own bytes
+        // are borrowed through it only, and lent ones by nobody (promise of `Loan::new`).
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(&mut *into).cast(), into.len()) }
+    }
+
+    /// Copies bytes in from `at` on. Panics behind the end.
+    pub fn copy_from(&mut self, at: usize, from: &[u8]) {
+        let into = self.pointer_to(at, from.len());
+        // SAFETY: as above, the other way round; `&mut self` is the only way to bytes that are not lent.
+        unsafe { into.copy_from_nonoverlapping(NonNull::from(from).cast(), from.len()) }
+    }
+
+    /// Makes `length` bytes from `at` on zero. Panics behind the end.
+    pub fn clear(&mut self, at: usize, length: usize) {
+        let into = self.pointer_to(at, length);
+        // SAFETY: `length` bytes from `into` are inside the region, and all bits zero is a byte.
+        unsafe { into.write_bytes(0, length) }
+    }
+
+    /// Where the bytes from `at` on are, for whoever copies them by pointer. Panics unless `length` of them are there.
+    pub(crate) fn pointer_to(&self, at: usize, length: usize) -> NonNull<u8> {
+        let end = at.checked_add(length).expect("a range in memory");
+        assert!(end <= self.length, "bytes {at}..{end} are not in a buffer of {} bytes", self.length);
+        // SAFETY: `at` is inside the buffer or at its end.
+        unsafe { self.start_pointer().add(at) }
+    }
+
     /// Whether all bytes are zero.
     pub fn is_zero(&self) -> bool {
         is_zero(self)
@@ -103,10 +157,12 @@ impl Buffer {
     }
 }
 
+/// Panics when the buffer is lent, both ways.
 impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        assert!(!self.is_lent(), "{LENT}");
         let start = self.start_pointer();
         // SAFETY: the region's bytes are initialised, `length` bytes from `start` are inside it, and nobody else
         // writes them while this buffer is borrowed (invariant of the type).
@@ -116,11 +172,14 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
+        assert!(!self.is_lent(), "{LENT}");
         let start = self.start_pointer();
         // SAFETY: as above; `&mut self` is the only way to these bytes, since no other buffer has them.
         unsafe { slice::from_raw_parts_mut(start.as_ptr(), self.length) }
     }
 }
+
+const LENT: &str = "lent bytes change at any time: they are copied, not referred to";
 
 impl Drop for Buffer {
     fn drop(&mut self) {

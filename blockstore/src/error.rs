@@ -19,6 +19,8 @@ pub enum IoError {
     Misaligned,
     #[error("the medium stopped in the middle of a transfer and made no progress")]
     ShortTransfer,
+    #[error("the memory to transfer to or from is not there any more")]
+    BadMemory,
     #[error("the operation was cancelled")]
     Cancelled,
     #[error("the device is open for reading only")]
@@ -36,6 +38,7 @@ impl IoError {
     pub(crate) fn from_errno(errno: i32) -> Self {
         match errno {
             libc::ENOSPC | libc::EDQUOT | libc::EFBIG => Self::OutOfSpace,
+            libc::EFAULT => Self::BadMemory,
             libc::ECANCELED => Self::Cancelled,
             libc::EROFS | libc::EBADF => Self::ReadOnly,
             libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY => Self::Unsupported,

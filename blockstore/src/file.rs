@@ -3,6 +3,7 @@
 //! `opening` finds out what a path is and locks it, `transfer` how its bytes move, `progress` which system calls an
 //! operation takes. `medium` does them one by one; the `uring` module does the same steps through a ring.
 
+mod call;
 mod holder;
 mod lock;
 mod medium;

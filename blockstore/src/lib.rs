@@ -31,8 +31,8 @@
 //!   the device is read-only and it would change something, or when the medium has no such operation. Every device
 //!   refuses with the same error, and what is refused has no effect. A resize concerns operations submitted after it;
 //!   what is in flight behind the new end of a shrinking device may fail or undo it.
-//! * **B4, ownership.** From `submit` to `poll` the device owns a buffer, and nobody else can look at it. A read
-//!   that failed leaves arbitrary bytes in it.
+//! * **B4, ownership.** From `submit` to `poll` the device owns a buffer, and nobody else can look at it, unless its
+//!   memory is a [`Loan`]. A read that failed leaves arbitrary bytes in it.
 //! * **B5, bounds.** A channel holds at most `depth` operations, those with unpolled completions included. What does
 //!   not fit stays in the caller's queue, in order and untouched.
 //! * **B6, one answer.** Each submission taken gets exactly one completion, with its token, with its buffer if it had
@@ -47,7 +47,8 @@
 //! * **B9, no second chance.** After a flush that failed, every later flush of the device fails with
 //!   [`IoError::FlushFailed`], on every channel, until the device is opened anew; so nobody takes the next flush's
 //!   success for the durability of what the failed one has lost. The same holds after any other change that failed
-//!   in the medium, unless everything else is known to be as it was: the medium was full, or has no such operation.
+//!   in the medium, unless everything else is known to be as it was: the medium was full, or has no such operation, or
+//!   lent memory was gone.
 
 mod buffer;
 mod device;
@@ -63,7 +64,7 @@ pub mod simulated;
 mod trust;
 mod uring;
 
-pub use buffer::{BUFFER_ALIGNMENT, Buffer, is_zero};
+pub use buffer::{BUFFER_ALIGNMENT, Buffer, Loan, is_zero};
 pub use device::{DEPTH_MAX, Device, IoChannel};
 pub use error::{DeviceError, IoError};
 pub use open::{Access, Engine, OpenOptions, create, open};

@@ -3,6 +3,7 @@
 //! Its bytes are in chunks, each behind its own lock, so that channels do not meet unless they touch the same chunk.
 //! A chunk nobody wrote has no memory. Everything is lost with the process; a flush has nothing to do.
 
+use crate::buffer::Buffer;
 use crate::device::{Device, IoChannel};
 use crate::error::{DeviceError, IoError};
 use crate::immediate::{ImmediateChannel, Perform};
@@ -131,21 +132,20 @@ fn geometry(size: u64) -> Geometry {
 }
 
 impl Contents {
-    fn read(&self, offset: u64, buffer: &mut [u8]) {
+    fn read(&self, offset: u64, buffer: &mut Buffer) {
         for piece in pieces(offset, bytes(buffer.len())) {
-            let target = &mut buffer[piece.outside];
             match &*self.chunks[piece.chunk].read() {
-                Some(chunk) => target.copy_from_slice(&chunk[piece.inside]),
-                None => target.fill(0),
+                Some(chunk) => buffer.copy_from(piece.outside.start, &chunk[piece.inside]),
+                None => buffer.clear(piece.outside.start, piece.outside.len()),
             }
         }
     }
 
-    fn write(&self, offset: u64, buffer: &[u8]) {
+    fn write(&self, offset: u64, buffer: &Buffer) {
         for piece in pieces(offset, bytes(buffer.len())) {
             let mut chunk = self.chunks[piece.chunk].write();
             let chunk = chunk.get_or_insert_with(|| vec![0; CHUNK_BYTES].into_boxed_slice());
-            chunk[piece.inside].copy_from_slice(&buffer[piece.outside]);
+            buffer.copy_to(piece.outside.start, &mut chunk[piece.inside]);
         }
     }
 

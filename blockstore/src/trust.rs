@@ -4,8 +4,8 @@
 //! once: the next flush succeeds with the data gone. A failed write is as bad when it was dropped behind a cache that
 //! the next flush finds clean. So one device-wide mark is set by the first such failure and never taken back.
 //!
-//! A write that ran out of space is an honest refusal and sets no mark: its range has old or new bytes, its caller
-//! knows, and nothing else is touched. A failed read changes nothing.
+//! A write that ran out of space, or whose lent memory its lender took away, is an honest refusal and sets no mark: its
+//! range has old or new bytes, its caller knows, and nothing else is touched. A failed read changes nothing.
 
 use crate::error::IoError;
 use crate::operation::OperationKind;
@@ -30,7 +30,7 @@ impl Trust {
             (OperationKind::Read, _) => answer,
             (OperationKind::Flush, Ok(())) => self.check(),
             (OperationKind::Flush, Err(_)) => self.lose(answer),
-            (_, Err(IoError::OutOfSpace | IoError::Unsupported)) => answer,
+            (_, Err(IoError::OutOfSpace | IoError::BadMemory | IoError::Unsupported)) => answer,
             (_, Err(_)) => self.lose(answer),
             (_, Ok(())) => answer,
         }

@@ -181,6 +181,11 @@ impl Channel {
         self.replies.is_empty() && device_wakes && self.shared.bell.listen()
     }
 
+    /// What the memory of a [`Loan`](blockstore::Loan) must be aligned to, in bytes.
+    pub fn memory_alignment(&self) -> usize {
+        self.core.device.alignment()
+    }
+
     /// Requests submitted and not yet answered.
     pub fn in_flight(&self) -> usize {
         self.slots.len() - self.vacant.len()

@@ -23,6 +23,9 @@ pub(crate) struct Pending {
 /// Writes data and status where the driver wants them and uses the head.
 pub(crate) fn complete(ring: &mut Ring, pending: &Pending, status: Status, payload: &Payload) {
     let (status, written) = match payload {
+        Payload::Buffer(buffer) if buffer.is_lent() => {
+            (status, u32::try_from(buffer.len()).expect("a segment's length").saturating_add(1))
+        }
         Payload::Buffer(buffer) => match scatter(ring, &pending.data, buffer) {
             Some(written) => (status, written.saturating_add(1)),
             None => (Status::IoError, 0),
@@ -44,6 +47,12 @@ fn scatter(ring: &Ring, spans: &[Span], bytes: &[u8]) -> Option<u32> {
         rest = after;
     }
     u32::try_from(bytes.len() - rest.len()).ok()
+}
+
+/// The guest's memory itself, when it is one piece that the device can use.
+pub(crate) fn lend(ring: &Ring, spans: &[Span], alignment: usize) -> Option<Buffer> {
+    let [span] = spans else { return None };
+    ring.memory.lend(*span, alignment)
 }
 
 /// The bytes of a write, copied once: the driver cannot change them any more.

@@ -22,7 +22,7 @@
 //! * V4: a ring is changed only while it is stopped, and it is stopped only when nothing of it is in flight.
 //! * V5: a write is acknowledged as cached only to a driver that has been told of the cache and can flush it.
 //! * V6: a volume's one read-write attachment lives as long as its export, not as long as a connection.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod chain;
 mod completion;

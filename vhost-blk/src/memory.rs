@@ -1,7 +1,10 @@
 //! The memory a monitor shares with this process: regions of files, mapped, under the guest's and the monitor's addresses.
 
+use crate::chain::Span;
 use crate::limits::MEMORY_REGIONS_MAX;
+use blockstore::{Buffer, Loan};
 use std::fs::File;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
 use vm_memory::{
@@ -116,19 +119,41 @@ pub(crate) fn holds(file: &File, offset: u64, bytes: u64) -> bool {
     file.metadata().is_ok_and(|found| found.is_file() && end.is_some_and(|end| end <= found.len()))
 }
 
-/// The memory as the guest addresses it. Its bytes change at any time: they are copied, never referred to.
-#[derive(Debug, Clone)]
+/// The memory as the guest addresses it. Its bytes change at any time: they are copied or lent, never referred to. Each
+/// ring has a table of its own, so that the loans of two workers are not counted on one cache line.
+#[derive(Debug)]
 pub(crate) struct GuestMemory {
     /// For the rings, which are the library's.
     pub(crate) table: GuestMemoryMmap,
     regions: Vec<Arc<GuestRegionMmap>>,
+    /// As long as the regions, and in their order.
+    loans: Vec<Loan>,
 }
 
 impl GuestMemory {
     pub(crate) fn new(mut regions: Vec<Arc<GuestRegionMmap>>) -> Option<Self> {
         regions.sort_by_key(|region| region.start_addr());
         let table = GuestMemoryMmap::from_arc_regions(regions.clone()).ok()?;
-        Some(Self { table, regions })
+        let loans = regions.iter().map(lend).collect();
+        Some(Self { table, regions, loans })
+    }
+
+    /// The guest's own memory, for the device to read and write where it is. Nothing when it is not in one region, or
+    /// not aligned to so many bytes.
+    pub(crate) fn lend(&self, span: Span, alignment: usize) -> Option<Buffer> {
+        let length = usize::try_from(span.length).ok()?;
+        let (region, loan) = self
+            .regions
+            .iter()
+            .zip(&self.loans)
+            .rev()
+            .find(|(region, _)| region.start_addr() <= span.address)?;
+        let offset = usize::try_from(span.address.checked_offset_from(region.start_addr())?).ok()?;
+        let address = region.as_ptr().addr().checked_add(offset)?;
+        if !address.is_multiple_of(alignment) {
+            return None;
+        }
+        loan.buffer(offset, length)
     }
 
     /// Copies out of the guest; nothing when part of it is no memory.
@@ -163,9 +188,19 @@ impl GuestMemory {
     }
 }
 
+#[expect(unsafe_code, reason = "whoever maps memory is the one to promise what lending it needs")]
+fn lend(region: &Arc<GuestRegionMmap>) -> Loan {
+    let length = usize::try_from(region.len()).expect("it is mapped");
+    let start = NonNull::new(region.as_ptr()).expect("it is mapped");
+    // SAFETY: the region is mapped for reading and writing as long as it exists, and it is only ever accessed by
+    // pointer, here and in the library.
+    unsafe { Loan::new(start, length, region.clone()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::GuestMemory;
+    use crate::chain::Span;
     use std::sync::Arc;
     use vm_memory::{GuestAddress, GuestRegionMmap};
 
@@ -185,6 +220,38 @@ mod tests {
             assert_eq!(memory.read(GuestAddress(address), &mut bytes), None, "{address:#x}");
             assert_eq!(memory.write(GuestAddress(address), &bytes), None, "{address:#x}");
         }
+    }
+
+    #[test]
+    fn memory_is_lent_where_it_is_whole_and_aligned() {
+        let regions = vec![region(0x3000, 0x1000), region(0x1000, 0x1000), region(0x2000, 0x1000)];
+        let memory = GuestMemory::new(regions).expect("no overlap");
+        memory.write(GuestAddress(0x2200), b"from the guest").expect("inside");
+        let lend = |address, length| memory.lend(Span { address: GuestAddress(address), length }, 512);
+        let mut lent = lend(0x2200, 0x200).expect("one region, aligned");
+        let mut bytes = [0; 14];
+        lent.copy_to(0, &mut bytes);
+        assert_eq!(&bytes, b"from the guest");
+        lent.copy_from(0, b"from the device");
+        let mut bytes = [0; 15];
+        memory.read(GuestAddress(0x2200), &mut bytes).expect("inside");
+        assert_eq!(&bytes, b"from the device");
+        assert!(lend(0x2e00, 0x200).is_some(), "up to the end");
+        assert!(lend(0x2e00, 0x400).is_none(), "two regions");
+        assert!(lend(0x2201, 0x200).is_none(), "not aligned");
+        for nowhere in [0, 0xe00, 0x4000, 0xffff_ffff_ffff_fe00] {
+            assert!(lend(nowhere, 0x200).is_none(), "{nowhere:#x}");
+        }
+    }
+
+    #[test]
+    fn lent_memory_outlives_its_table() {
+        let memory = GuestMemory::new(vec![region(0x1000, 0x1000)]).expect("one region");
+        let span = Span { address: GuestAddress(0x1000), length: 0x1000 };
+        let mut lent = memory.lend(span, 512).expect("one region, aligned");
+        drop(memory);
+        lent.copy_from(0, &[7; 0x1000]);
+        assert!(lent.into_owned().iter().all(|byte| *byte == 7));
     }
 
     #[test]

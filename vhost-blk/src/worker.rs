@@ -4,7 +4,7 @@
 //! While the device works it does not spin: the completions may need this very core.
 
 use crate::chain::{Chain, take_front, take_last_byte, total};
-use crate::completion::{Pending, complete, gather, identifier};
+use crate::completion::{Pending, complete, gather, identifier, lend};
 use crate::limits::{BATCH_MAX, SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
@@ -166,7 +166,7 @@ impl Worker {
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
-        match prepare(ring, &mut self.chain, Header::parse(&raw)) {
+        match prepare(ring, &mut self.chain, Header::parse(&raw), self.channel.memory_alignment()) {
             Ok(Prepared::Engine(action, bytes)) => {
                 pending.bytes = bytes;
                 self.bytes_in_flight += bytes;
@@ -318,7 +318,8 @@ enum Prepared {
     Now(Payload),
 }
 
-fn prepare(ring: &Ring, chain: &mut Chain, header: Header) -> Result<Prepared, Status> {
+/// `alignment` is what the device wants of memory.
+fn prepare(ring: &Ring, chain: &mut Chain, header: Header, alignment: usize) -> Result<Prepared, Status> {
     let mut segment = None;
     if header.has_segment() {
         let mut raw = [0; SEGMENT_BYTES];
@@ -329,11 +330,14 @@ fn prepare(ring: &Ring, chain: &mut Chain, header: Header) -> Result<Prepared, S
     let durability = if ring.write_through { Durability::Through } else { Durability::Cached };
     let action = match validate(header, segment, data, ring.terms())? {
         Command::Read(range) => {
-            let buffer = Buffer::zeroed(usize::try_from(range.length).expect("it is bounded"));
+            let buffer = lend(ring, &chain.writable, alignment)
+                .unwrap_or_else(|| Buffer::zeroed(usize::try_from(range.length).expect("it is bounded")));
             return Ok(Prepared::Engine(Action::Read { offset: range.offset, buffer }, range.length));
         }
         Command::Write(range) => {
-            let buffer = gather(ring, &chain.readable).ok_or(Status::IoError)?;
+            let buffer = lend(ring, &chain.readable, alignment)
+                .or_else(|| gather(ring, &chain.readable))
+                .ok_or(Status::IoError)?;
             let write = Action::Write { offset: range.offset, buffer, durability };
             return Ok(Prepared::Engine(write, range.length));
         }

@@ -2,6 +2,7 @@
 
 use super::{BUFFER_ALIGNMENT, arena};
 use std::alloc::{self, Layout};
+use std::any::Any;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -17,12 +18,18 @@ thread_local! {
     static RECYCLED: RefCell<[Vec<Arc<Region>>; CLASSES]> = const { RefCell::new([const { Vec::new() }; CLASSES]) };
 }
 
-/// Initialised memory, aligned to `BUFFER_ALIGNMENT`. Invariant: `pointer` was allocated with `layout`, or is a place of
-/// that size in the arena.
-#[derive(Debug)]
+/// Initialised memory. Invariant: as its origin says.
 pub(super) struct Region {
     pointer: NonNull<u8>,
-    layout: Layout,
+    origin: Origin,
+}
+
+enum Origin {
+    /// `pointer` was allocated with this layout, or is a place of that size in the arena; aligned to
+    /// `BUFFER_ALIGNMENT`.
+    Own(Layout),
+    /// So many bytes from `pointer` on exist as long as their owner.
+    Lent { length: usize, _owner: Arc<dyn Any + Send + Sync> },
 }
 
 // SAFETY: a region is plain memory of its own; who may touch which byte is settled by `Buffer`.
@@ -45,7 +52,8 @@ impl Region {
 
     /// Keeps the region for later if this was the last buffer of it.
     pub(super) fn give_back(mut region: Arc<Self>) {
-        let Some(class) = class(region.layout.size()) else { return };
+        let Origin::Own(layout) = region.origin else { return };
+        let Some(class) = class(layout.size()) else { return };
         if Arc::get_mut(&mut region).is_none() {
             return;
         }
@@ -66,7 +74,7 @@ impl Region {
     /// In the arena if there is room.
     fn anew(size: usize) -> (Arc<Self>, bool) {
         match arena::take(size) {
-            Some((pointer, fresh)) => (Arc::new(Self { pointer, layout: layout(size) }), fresh),
+            Some((pointer, fresh)) => (Arc::new(Self { pointer, origin: Origin::Own(layout(size)) }), fresh),
             None => (Arc::new(Self::allocate(size)), true),
         }
     }
@@ -76,15 +84,33 @@ impl Region {
         // SAFETY: the layout's size is not zero, see `take`.
         let pointer = unsafe { alloc::alloc_zeroed(layout) };
         let Some(pointer) = NonNull::new(pointer) else { alloc::handle_alloc_error(layout) };
-        Self { pointer, layout }
+        Self { pointer, origin: Origin::Own(layout) }
+    }
+
+    /// Memory of somebody else; see [`Loan::new`](super::Loan::new).
+    pub(super) fn lent(pointer: NonNull<u8>, length: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { pointer, origin: Origin::Lent { length, _owner: owner } }
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        matches!(self.origin, Origin::Lent { .. })
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> usize {
+        match &self.origin {
+            Origin::Own(layout) => layout.size(),
+            Origin::Lent { length, .. } => *length,
+        }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if !arena::give_back(self.pointer, self.layout.size()) {
+        let Origin::Own(layout) = self.origin else { return };
+        if !arena::give_back(self.pointer, layout.size()) {
             // SAFETY: `pointer` came from `alloc_zeroed` with this layout, and this is the region's only drop.
-            unsafe { alloc::dealloc(self.pointer.as_ptr(), self.layout) }
+            unsafe { alloc::dealloc(self.pointer.as_ptr(), layout) }
         }
     }
 }

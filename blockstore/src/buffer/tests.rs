@@ -1,7 +1,10 @@
 //! Buffers: disjoint halves, joining, and no byte of an earlier use in a zeroed buffer.
 
-use super::{BUFFER_ALIGNMENT, Buffer, is_zero};
+use super::{BUFFER_ALIGNMENT, Buffer, Loan, is_zero};
+use memmap2::{MmapMut, MmapRaw};
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
 
 #[test]
 fn memory_is_aligned() {
@@ -64,6 +67,69 @@ fn buffers_of_one_region_may_be_dropped_by_several_threads() {
         drop(head);
         thread.join().expect("the thread only drops");
     }
+}
+
+/// A loan of so many zeros, and a sign of whether its memory is still there.
+fn loan(length: usize) -> (Loan, Weak<MmapRaw>) {
+    let memory = Arc::new(MmapRaw::from(MmapMut::map_anon(length).expect("memory")));
+    let start = NonNull::new(memory.as_mut_ptr()).expect("it is mapped");
+    // SAFETY: the map exists as long as its owner, and only pointers lead to it.
+    let loan = unsafe { Loan::new(start, length, memory.clone()) };
+    (loan, Arc::downgrade(&memory))
+}
+
+#[test]
+fn buffers_of_a_loan_are_ranges_of_it_and_may_overlap() {
+    let (loan, _) = loan(8192);
+    let mut one = loan.buffer(0, 4096).expect("inside");
+    let other = loan.buffer(2048, 4096).expect("inside");
+    one.copy_from(2048, &[5; 2048]);
+    let mut bytes = [0; 4096];
+    other.copy_to(0, &mut bytes);
+    assert!(bytes[..2048].iter().all(|byte| *byte == 5) && is_zero(&bytes[2048..]));
+    for (start, length) in [(0, 8193), (8192, 1), (4096, 4097), (0, 0), (usize::MAX, 2)] {
+        assert!(loan.buffer(start, length).is_none(), "{length} bytes from {start}");
+    }
+}
+
+#[test]
+fn lent_memory_is_kept_until_its_last_buffer_is_gone() {
+    let (loan, memory) = loan(8192);
+    let mut head = loan.buffer(0, 8192).expect("inside");
+    drop(loan);
+    head.copy_from(0, &[7; 8192]);
+    let tail = head.split_off(4096);
+    drop(head);
+    let owned = tail.into_owned();
+    assert!(!owned.is_lent() && owned.iter().all(|byte| *byte == 7));
+    assert!(memory.upgrade().is_none());
+}
+
+#[test]
+fn pieces_of_a_loan_are_joined_and_cleared_like_others() {
+    let (loan, _) = loan(8192);
+    let mut head = loan.buffer(0, 8192).expect("inside");
+    head.copy_from(0, &[7; 8192]);
+    let mut tail = head.split_off(4096);
+    tail.clear(0, 4096);
+    head.unsplit(tail);
+    let owned = head.into_owned();
+    assert!(owned[..4096].iter().all(|byte| *byte == 7) && is_zero(&owned[4096..]));
+}
+
+#[test]
+#[should_panic(expected = "copied, not referred to")]
+fn lent_bytes_cannot_be_referred_to() {
+    let (loan, _) = loan(4096);
+    let _refused = loan.buffer(0, 4096).expect("inside").is_zero();
+}
+
+#[test]
+#[should_panic(expected = "are not in a buffer")]
+fn copies_stay_inside_their_buffer() {
+    let mut head = Buffer::zeroed(8192);
+    let _tail = head.split_off(4096);
+    head.copy_from(4000, &[1; 97]);
 }
 
 proptest! {

@@ -1,21 +1,20 @@
 //! An open and locked file or block device, and operations on it by plain system calls.
 
-use super::lock;
 use super::opening::Nature;
 use super::progress::{Progress, Step, ZEROS_BYTES};
 use super::transfer::Transfer;
+use super::{call, lock};
 use crate::buffer::Buffer;
 use crate::error::IoError;
 use crate::immediate::Perform;
 use crate::legality::{Geometry, memory};
 use crate::open::Access;
-use crate::operation::{Durability, Operation, OperationKind};
+use crate::operation::{Operation, OperationKind};
 use crate::trust::Trust;
 use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, fallocate, fdatasync, fsync, ftruncate};
-use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
+use rustix::io::{Errno, pwrite};
 use std::fs::File;
-use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,16 +129,10 @@ impl FileMedium {
         let file = self.file();
         match (step, operation) {
             (Step::Read { offset, skip, length }, Operation::Read { buffer, .. }) => {
-                pread(file, &mut buffer[skip..skip + length], offset)
+                call::read(file, buffer, skip, length, offset)
             }
             (Step::Write { offset, skip, length, durability }, Operation::Write { buffer, .. }) => {
-                let bytes = &buffer[skip..skip + length];
-                match durability {
-                    Durability::Cached => pwrite(file, bytes, offset),
-                    Durability::Through => {
-                        pwritev2(file, &[IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)
-                    }
-                }
+                call::write(file, buffer, skip, length, offset, durability)
             }
             (Step::WriteZeros { offset, length }, _) => pwrite(file, &ZEROS[..length], offset),
             (Step::Fallocate { mode, offset, length }, _) => {

@@ -3,6 +3,7 @@
 //! Operations in flight together may overlap (B1), and two threads that copy to and from the same bytes are a data
 //! race. Each stretch of the map therefore has a lock of a small set, held while bytes of it are copied.
 
+use crate::buffer::Buffer;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::RwLock;
 use std::fs::File;
@@ -35,30 +36,30 @@ impl Map {
     }
 
     /// Copies bytes at `offset` out. Every page of the range must have its place.
-    pub(super) fn load(&self, offset: usize, into: &mut [u8]) {
-        let start = self.start(offset, into.len());
-        for part in stretches(offset, into.len()) {
+    pub(super) fn load(&self, offset: usize, buffer: &mut Buffer) {
+        let start = self.start(offset, buffer.len());
+        for part in stretches(offset, buffer.len()) {
             let _shared = self.locks[(offset + part.start) / STRETCH_BYTES % LOCKS].read();
             // SAFETY: `start` checked that the whole range is inside the map, and the part is inside the range.
             let from = unsafe { start.add(part.start) };
-            let into = &mut into[part];
-            // SAFETY: `into.len()` bytes from `from` are inside the map, which `self` keeps; a buffer is no part of
-            // it; whoever writes these bytes holds the lock exclusively.
-            unsafe { from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) };
+            let into = buffer.pointer_to(part.start, part.len());
+            // SAFETY: `part.len()` bytes from `from` are inside the map, which `self` keeps, and as many from `into`
+            // inside the buffer, which is no part of the map; whoever writes these bytes of the map holds the lock
+            // exclusively, and the buffer's are the caller's alone, or lent and referred to by nobody.
+            unsafe { from.copy_to_nonoverlapping(into.as_ptr(), part.len()) };
         }
     }
 
     /// Copies bytes in at `offset`. Every page of the range must have its place. The map must not be read-only.
-    pub(super) fn store(&self, offset: usize, from: &[u8]) {
-        let start = self.start(offset, from.len());
-        for part in stretches(offset, from.len()) {
+    pub(super) fn store(&self, offset: usize, buffer: &Buffer) {
+        let start = self.start(offset, buffer.len());
+        for part in stretches(offset, buffer.len()) {
             let _alone = self.locks[(offset + part.start) / STRETCH_BYTES % LOCKS].write();
             // SAFETY: `start` checked that the whole range is inside the map, and the part is inside the range.
             let into = unsafe { start.add(part.start) };
-            let from = &from[part];
-            // SAFETY: `from.len()` bytes from `into` are inside the map, which `self` keeps; a buffer is no part of
-            // it; nobody else touches these bytes while the lock is held.
-            unsafe { into.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+            let from = buffer.pointer_to(part.start, part.len());
+            // SAFETY: as above; nobody else touches these bytes of the map while the lock is held.
+            unsafe { into.copy_from_nonoverlapping(from.as_ptr(), part.len()) };
         }
     }
 

@@ -14,6 +14,7 @@ use super::effect::{Effect, Tear};
 use super::page::PAGE_BYTES_U64;
 use super::profile::{AfterFailedFlush, Atomicity, CompletionOrder, Discards, Fault, Profile};
 use super::read_log::ReadLog;
+use crate::buffer::Buffer;
 use crate::error::IoError;
 use crate::legality::{self, Geometry, bytes};
 use crate::operation::{Completion, Durability, Operation, OperationKind, Submission};
@@ -218,7 +219,9 @@ impl Medium {
             Work::Answer(result) => result,
             Work::Read { at } => {
                 if let Operation::Read { buffer, .. } = &mut job.submission.operation {
-                    self.read(at, buffer);
+                    let mut bytes = Buffer::zeroed(buffer.len());
+                    self.read(at, &mut bytes);
+                    buffer.copy_from(0, &bytes);
                 }
                 Ok(())
             }
@@ -238,7 +241,9 @@ impl Medium {
         match operation {
             Operation::Read { offset, buffer } => self.plan_read(*offset, bytes(buffer.len())),
             Operation::Write { buffer, durability, .. } => {
-                self.plan_write(number, named, buffer, *durability)
+                let mut bytes = Buffer::zeroed(buffer.len());
+                buffer.copy_to(0, &mut bytes);
+                self.plan_write(number, named, &bytes, *durability)
             }
             Operation::Flush => self.plan_flush(),
             Operation::Discard { offset, length } => {

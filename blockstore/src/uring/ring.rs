@@ -63,7 +63,8 @@ impl Ring {
         let entry = entry(flight, self.arena).user_data(user_data);
         // SAFETY: the memory that the entry names is the buffer of the flight in the slot, or the static zeros. The
         // flight stays in the slot, and nobody else can reach its buffer, until `land` has seen the kernel's answer;
-        // where that can not be waited for, `drop` leaks it. A read's buffer is exclusively the flight's.
+        // where that can not be waited for, `drop` leaks it. A read's buffer is exclusively the flight's, or lent and
+        // referred to by nobody.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.expect("the submission queue has an entry for each slot");
     }
@@ -197,8 +198,8 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
     let step = flight.progress.step(&flight.submission.operation);
     let entry = match (step, &mut flight.submission.operation) {
         (Step::Read { offset, skip, length }, Operation::Read { buffer, .. }) => {
-            let bytes = &mut buffer[skip..skip + length];
-            let (fixed, start, length) = (is_in(arena, bytes), bytes.as_mut_ptr(), call_length(length));
+            let start = buffer.pointer_to(skip, length).as_ptr();
+            let (fixed, length) = (is_in(arena, start, length), call_length(length));
             if fixed {
                 opcode::ReadFixed::new(DATA_FILE, start, length, ARENA).offset(offset).build()
             } else {
@@ -206,13 +207,13 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
             }
         }
         (Step::Write { offset, skip, length, durability }, Operation::Write { buffer, .. }) => {
-            let bytes = &buffer[skip..skip + length];
+            let start = buffer.pointer_to(skip, length).as_ptr();
             let flags = match durability {
                 Durability::Cached => 0,
                 Durability::Through => libc::RWF_DSYNC,
             };
-            let (start, length) = (bytes.as_ptr(), call_length(length));
-            if is_in(arena, bytes) {
+            let (fixed, length) = (is_in(arena, start, length), call_length(length));
+            if fixed {
                 let write = opcode::WriteFixed::new(DATA_FILE, start, length, ARENA);
                 write.offset(offset).rw_flags(flags).build()
             } else {
@@ -233,8 +234,8 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
     entry.flags(Flags::FIXED_FILE)
 }
 
-fn is_in(arena: Option<&Arena>, bytes: &[u8]) -> bool {
-    arena.is_some_and(|arena| arena.holds(bytes))
+fn is_in(arena: Option<&Arena>, start: *const u8, length: usize) -> bool {
+    arena.is_some_and(|arena| arena.holds(start, length))
 }
 
 fn call_length(length: usize) -> u32 {

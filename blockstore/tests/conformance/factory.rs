@@ -37,6 +37,11 @@ impl Made {
     pub(crate) fn in_memory(device: Arc<dyn Device>) -> Self {
         Self { device, _loop_device: None, _directory: None }
     }
+
+    /// The same with another device before it.
+    pub(crate) fn map(self, wrap: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) -> Self {
+        Self { device: wrap(self.device), ..self }
+    }
 }
 
 pub(crate) struct RamFactory;

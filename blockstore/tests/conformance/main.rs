@@ -12,6 +12,7 @@ mod bounds;
 mod drive;
 mod factory;
 mod legality;
+mod lent;
 #[path = "../loop_device/mod.rs"]
 mod loop_device;
 mod model;
@@ -21,6 +22,7 @@ mod zeros;
 use blockstore::Engine;
 use blockstore::simulated::{CompletionOrder, Profile};
 use factory::{FileFactory, LoopFactory, Place, RamFactory, SimulatedFactory};
+use lent::Lent;
 
 macro_rules! claims {
     ($factory:expr; $($module:ident: $($claim:ident)+;)+) => {
@@ -102,3 +104,19 @@ conformance!(
 conformance!(inline_on_block_device, crate::LoopFactory { engine: crate::Engine::Inline });
 conformance!(uring_on_block_device, crate::LoopFactory { engine: crate::Engine::Uring });
 conformance!(mapped, crate::FileFactory { place: crate::Place::Memory, engine: crate::Engine::Mapped });
+
+// The same with memory that is lent.
+conformance!(lent_to_ram, crate::Lent(crate::RamFactory));
+conformance!(lent_to_simulated, crate::Lent(crate::SimulatedFactory { profile: crate::out_of_order }));
+conformance!(
+    lent_to_inline,
+    crate::Lent(crate::FileFactory { place: crate::Place::Disk, engine: crate::Engine::Inline })
+);
+conformance!(
+    lent_to_uring,
+    crate::Lent(crate::FileFactory { place: crate::Place::Disk, engine: crate::Engine::Uring })
+);
+conformance!(
+    lent_to_mapped,
+    crate::Lent(crate::FileFactory { place: crate::Place::Memory, engine: crate::Engine::Mapped })
+);

@@ -4,7 +4,10 @@ use crate::denied::with_failing;
 use crate::drive::{
     channel, directory_in_memory, directory_on_disk, file_of, flush, open, open_to_write, read, run, write,
 };
-use blockstore::{Access, DeviceError, Engine, IoError, Operation};
+use blockstore::{Access, DeviceError, Durability, Engine, IoError, Loan, Operation};
+use memmap2::{MmapOptions, MmapRaw};
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 const SIZE: u64 = 1 << 20;
 const WRITES: [libc::c_long; 2] = [libc::SYS_pwrite64, libc::SYS_pwritev2];
@@ -73,6 +76,31 @@ fn where_ranges_cannot_be_zeroed_zeros_are_written() {
     assert_eq!(read(&mut *channel, 0, 4096), Ok(vec![6; 4096]));
     assert!(read(&mut *channel, 4096, length).expect("reading").iter().all(|byte| *byte == 0));
     assert_eq!(read(&mut *channel, 4 * SIZE - 4096, 4096), Ok(vec![6; 4096]));
+}
+
+/// As when a monitor cuts the file that is its guest's memory: that is no fault of the device.
+#[test]
+fn lent_memory_that_is_gone_is_an_error_of_its_own_request_only() {
+    for engine in [Engine::Inline, Engine::Uring] {
+        let directory = directory_on_disk();
+        let device = open(&file_of(&directory, SIZE), Access::ReadWrite, engine).expect("a device");
+        let lender = tempfile::tempfile_in("/dev/shm").expect("a file");
+        lender.set_len(4096).expect("its length");
+        let memory: Arc<MmapRaw> = Arc::new(MmapOptions::new().len(4096).map_raw(&lender).expect("a map"));
+        let start = NonNull::new(memory.as_mut_ptr()).expect("it is mapped");
+        // SAFETY: the map exists as long as its owner, and only pointers lead to it.
+        let loan = unsafe { Loan::new(start, 4096, memory.clone()) };
+        lender.set_len(0).expect("nobody has sealed it");
+        let mut channel = channel(&*device);
+        let buffer = || loan.buffer(0, 4096).expect("inside");
+        let durability = Durability::Cached;
+        let write_of = Operation::Write { offset: 0, buffer: buffer(), durability };
+        assert_eq!(run(&mut *channel, write_of).0, Err(IoError::BadMemory));
+        assert_eq!(write(&mut *channel, 4096, &[1; 4096]), Ok(()));
+        let read_of = Operation::Read { offset: 4096, buffer: buffer() };
+        assert_eq!(run(&mut *channel, read_of).0, Err(IoError::BadMemory));
+        assert_eq!(flush(&mut *channel), Ok(()));
+    }
 }
 
 #[test]

@@ -34,8 +34,7 @@ impl Read {
         self.parts[index] = Some(match bounced {
             None => buffer,
             Some((skip, mut part)) => {
-                let length = part.len();
-                part.copy_from_slice(&buffer[skip..skip + length]);
+                part.copy_from(0, &buffer[skip..skip + part.len()]);
                 part
             }
         });
@@ -123,7 +122,7 @@ impl Channel {
             let rest = (piece.length < buffer.len()).then(|| buffer.split_off(piece.length));
             let mut part = std::mem::replace(&mut buffer, rest.unwrap_or_else(|| Buffer::zeroed(0)));
             let Some(at) = piece.at else {
-                part.fill(0);
+                part.clear(0, part.len());
                 parts.push(Some(part));
                 continue;
             };

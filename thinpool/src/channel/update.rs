@@ -79,7 +79,9 @@ impl Update {
         }
     }
 
+    /// Looks at the bytes more than once, so it takes what is lent as the buffer's own.
     pub(super) fn write(offset: u64, buffer: Buffer, durability: Durability) -> Self {
+        let buffer = buffer.into_owned();
         let end = offset + u64::try_from(buffer.len()).expect("a length");
         Self::new(offset..end, Some(buffer), Intent::Store, durability)
     }
