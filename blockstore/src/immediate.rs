@@ -21,6 +21,9 @@ pub(crate) trait Perform: Send + Sync {
     /// Does what `legality::check` has found legal.
     fn perform(&self, operation: &mut Operation) -> Result<(), IoError>;
 
+    /// Told of the operation that comes after the one to be performed now; it may not be legal.
+    fn foresee(&self, _next: &Operation) {}
+
     /// The same for one of several operations handed over together.
     fn perform_in(&self, _batch: &mut Batch, operation: &mut Operation) -> Result<(), IoError> {
         self.perform(operation)
@@ -51,6 +54,9 @@ impl<M: Perform> IoChannel for ImmediateChannel<M> {
         let mut batch = Batch::default();
         while self.ready.len() < self.depth {
             let Some(mut submission) = queue.pop_front() else { return };
+            if let Some(next) = queue.front() {
+                self.medium.foresee(&next.operation);
+            }
             let result = legality::check(&submission.operation, &self.medium.geometry())
                 .and_then(|()| self.medium.perform_in(&mut batch, &mut submission.operation));
             self.ready.push_back(Completion::of(submission, result));

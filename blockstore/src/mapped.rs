@@ -106,6 +106,12 @@ impl Perform for MappedMedium {
         self.perform_in(&mut Batch::default(), operation)
     }
 
+    fn foresee(&self, next: &Operation) {
+        if let Operation::Read { offset, buffer } | Operation::Write { offset, buffer, .. } = next {
+            self.view.read().map.prefetch(*offset, buffer.len());
+        }
+    }
+
     fn perform_in(&self, batch: &mut Batch, operation: &mut Operation) -> Result<(), IoError> {
         match operation.kind() {
             OperationKind::Discard | OperationKind::Resize => {
