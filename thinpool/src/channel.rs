@@ -120,10 +120,10 @@ impl Channel {
             }
             Action::Flush => Work::Flush(flush::Flush::default()),
             Action::Trim { offset, length, durability } => {
-                Work::Update(update::Update::trim(offset, length, durability))
+                Work::Update(Box::new(update::Update::trim(offset, length, durability)))
             }
             Action::WriteZeroes { offset, length, durability, space } => {
-                Work::Update(update::Update::zeroes(offset, length, durability, space))
+                Work::Update(Box::new(update::Update::zeroes(offset, length, durability, space)))
             }
             Action::Extents { offset, length, limit } => {
                 Work::Extents(extents::Extents::new(offset, length, limit))

@@ -40,6 +40,7 @@ mod request;
 mod ring;
 mod server;
 mod session;
+mod watch;
 mod worker;
 
 pub use error::Error;

@@ -29,11 +29,6 @@ impl Kick {
         (kick.read()? >= 2).then_some(kick)
     }
 
-    /// Makes it unreadable until the next kick.
-    pub(crate) fn clear(&self) {
-        let _nothing_is_fine = self.read();
-    }
-
     /// The kicks since the last time; nothing where there should be a number.
     #[expect(clippy::host_endian_bytes, reason = "an event descriptor counts in the machine's own order")]
     fn read(&self) -> Option<u64> {
@@ -99,11 +94,6 @@ impl Signal {
     #[expect(clippy::host_endian_bytes, reason = "an event descriptor counts in the machine's own order")]
     pub(crate) fn give(&self) {
         let _full_is_fine = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-    }
-
-    pub(crate) fn clear(&self) {
-        let mut counter = [0; 8];
-        let _nothing_is_fine = rustix::io::read(&self.0, &mut counter);
     }
 }
 

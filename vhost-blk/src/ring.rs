@@ -147,7 +147,7 @@ impl Ring {
         self.break_off();
     }
 
-    fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         self.is_broken = true;
         if let Some(error) = &self.error {
             error.give();
@@ -202,7 +202,7 @@ impl Ring {
         }
     }
 
-    /// A broken ring is not listened to, whatever is done to its kick.
+    /// A broken ring is not listened to.
     pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }

@@ -46,7 +46,8 @@ impl Server {
             Self { pool: pool.clone(), exports: Mutex::default(), workers, mailboxes, threads: Vec::new() };
         // What was started ends with the server, also when the next one does not start.
         for number in 0..count {
-            let worker = Worker::new(pool.channel()?, server.mailboxes[number].clone());
+            let worker =
+                Worker::new(pool.channel()?, server.mailboxes[number].clone()).map_err(Error::Thread)?;
             let builder = std::thread::Builder::new().name(format!("vhost-{number}"));
             server.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
         }

@@ -9,10 +9,10 @@ use crate::limits::{BATCH_MAX, SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
 use crate::ring::Ring;
+use crate::watch::Watch;
 use blockstore::{Buffer, Durability};
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -80,6 +80,8 @@ struct Served {
 pub(crate) struct Worker {
     channel: Channel,
     mailbox: Mailbox,
+    /// The channel, the mailbox, and the kicks of the rings that are listened to.
+    watch: Watch,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
     /// By the tag of a request.
@@ -92,10 +94,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(channel: Channel, mailbox: Mailbox) -> Self {
-        Self {
+    pub(crate) fn new(channel: Channel, mailbox: Mailbox) -> std::io::Result<Self> {
+        let watch = Watch::new()?;
+        watch.add_events(mailbox.0.signal.as_fd())?;
+        channel.descriptors().into_iter().try_for_each(|descriptor| watch.add(descriptor))?;
+        Ok(Self {
             channel,
             mailbox,
+            watch,
             rings: Vec::new(),
             pending: Vec::new(),
             vacant: Vec::new(),
@@ -103,7 +109,7 @@ impl Worker {
             chain: Chain::default(),
             replies: Vec::new(),
             ending: false,
-        }
+        })
     }
 
     /// Serves until it is told to end and every ring has stopped.
@@ -222,13 +228,17 @@ impl Worker {
     }
 
     fn read_mail(&mut self) {
-        self.mailbox.0.has_mail.store(false, Ordering::SeqCst);
-        self.mailbox.0.signal.clear();
+        if !self.mailbox.0.has_mail.swap(false, Ordering::SeqCst) {
+            return;
+        }
         let messages = std::mem::take(&mut *self.mailbox.0.messages.lock());
         for message in messages {
             match message {
                 Message::Start { number, mut ring } => {
                     ring.stop_listening();
+                    if self.watch.add_events(ring.kick.as_fd()).is_err() {
+                        ring.break_off();
+                    }
                     let served = Some(Served { number, ring, stopping: None });
                     match self.rings.iter_mut().find(|place| place.is_none()) {
                         Some(place) => *place = served,
@@ -238,6 +248,7 @@ impl Worker {
                 Message::Stop { number, stopped } => {
                     let found = self.rings.iter_mut().flatten().find(|served| served.number == number);
                     if let Some(served) = found {
+                        self.watch.remove(served.ring.kick.as_fd());
                         served.stopping = Some(stopped);
                     }
                 }
@@ -279,25 +290,16 @@ impl Worker {
             quiet &= served.ring.listen() || !may_take;
         }
         if quiet {
-            let timeout = Timespec { tv_sec: SLEEP.as_secs().cast_signed(), tv_nsec: 0 };
-            let mut polled: Vec<PollFd<'_>> = self
-                .watched()
-                .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
-                .collect();
-            // An interrupted sleep is a short sleep.
-            let _interrupted_is_fine = poll(&mut polled, Some(&timeout));
+            self.watch.sleep(SLEEP);
         }
         for served in self.rings.iter_mut().flatten() {
-            served.ring.kick.clear();
+            if served.ring.is_broken() {
+                // Whatever is done to its kick.
+                self.watch.remove(served.ring.kick.as_fd());
+            }
             served.ring.stop_listening();
         }
         self.read_mail();
-    }
-
-    fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listened = |served: &&Served| served.stopping.is_none() && !served.ring.is_broken();
-        let kicks = self.rings.iter().flatten().filter(listened).map(|served| served.ring.kick.as_fd());
-        kicks.chain(self.channel.descriptors()).chain([self.mailbox.0.signal.as_fd()])
     }
 }
 

@@ -59,7 +59,7 @@ impl Channel {
             }
             Ok(_) => {
                 self.leave_epoch(slot);
-                slot.work = Work::Update(Update::write(offset, buffer, durability));
+                slot.work = Work::Update(Box::new(Update::write(offset, buffer, durability)));
                 Flow::Again
             }
         };

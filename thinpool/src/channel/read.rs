@@ -15,7 +15,9 @@ pub(super) struct Read {
     offset: u64,
     /// The whole buffer, before the pieces have left and after the last has come back.
     buffer: Option<Buffer>,
-    parts: Vec<Option<Buffer>>,
+    /// What has come back of the first piece, which most reads have alone, and of the others.
+    first: Option<Buffer>,
+    others: Vec<Option<Buffer>>,
     /// For a device that cannot read single sectors: the bytes to skip at the front of each piece's own buffer, and
     /// the part the rest goes to.
     bounced: Vec<Option<(usize, Buffer)>>,
@@ -24,26 +26,48 @@ pub(super) struct Read {
 
 impl Read {
     pub(super) fn new(offset: u64, buffer: Buffer) -> Self {
-        Self { offset, buffer: Some(buffer), parts: Vec::new(), bounced: Vec::new(), submitted: false }
+        Self {
+            offset,
+            buffer: Some(buffer),
+            first: None,
+            others: Vec::new(),
+            bounced: Vec::new(),
+            submitted: false,
+        }
     }
 
     /// A piece comes back from the device.
     pub(super) fn accept(&mut self, piece: u32, buffer: Buffer) {
         let index = usize::try_from(piece).expect("an index");
         let bounced = self.bounced.get_mut(index).and_then(Option::take);
-        self.parts[index] = Some(match bounced {
-            None => buffer,
-            Some((skip, mut part)) => {
-                part.copy_from(0, &buffer[skip..skip + part.len()]);
-                part
+        self.keep(
+            index,
+            match bounced {
+                None => buffer,
+                Some((skip, mut part)) => {
+                    part.copy_from(0, &buffer[skip..skip + part.len()]);
+                    part
+                }
+            },
+        );
+    }
+
+    fn keep(&mut self, index: usize, part: Buffer) {
+        match index.checked_sub(1) {
+            None => self.first = Some(part),
+            Some(index) => {
+                if self.others.len() <= index {
+                    self.others.resize_with(index + 1, || None);
+                }
+                self.others[index] = Some(part);
             }
-        });
+        }
     }
 
     fn joined(&mut self) -> Buffer {
-        let mut parts = self.parts.drain(..).map(|part| part.expect("every piece has come back"));
-        let mut whole = parts.next().expect("a read has at least one piece");
-        parts.for_each(|part| whole.unsplit(part));
+        let mut whole = self.first.take().expect("the first piece has come back");
+        let others = self.others.drain(..).map(|part| part.expect("every piece has come back"));
+        others.for_each(|part| whole.unsplit(part));
         whole
     }
 }
@@ -53,7 +77,7 @@ impl Channel {
         if let Some(failure) = slot.failed {
             return Flow::Done(Err(failure));
         }
-        let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        let read = read_of(slot);
         if read.submitted {
             return Flow::Done(Ok(Payload::Buffer(read.joined())));
         }
@@ -69,8 +93,7 @@ impl Channel {
             Ok(()) if pieces.iter().any(|piece| self.is_doubtful(piece)) => Flow::Done(Err(RequestError::Io)),
             Ok(()) => self.read_pieces(index, slot, &pieces, buffer),
             Err(Missing(pointer)) => {
-                let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
-                read.buffer = Some(buffer);
+                read_of(slot).buffer = Some(buffer);
                 self.fetch_node(index, slot, pointer)
             }
         };
@@ -116,17 +139,15 @@ impl Channel {
 
     fn read_pieces(&mut self, index: usize, slot: &mut Slot, pieces: &[Piece], mut buffer: Buffer) -> Flow {
         let alignment = self.core.device.alignment();
-        let mut parts: Vec<Option<Buffer>> = Vec::with_capacity(pieces.len());
-        let mut bounced = Vec::new();
+        read_of(slot).submitted = true;
         for (number, piece) in pieces.iter().enumerate() {
             let rest = (piece.length < buffer.len()).then(|| buffer.split_off(piece.length));
             let mut part = std::mem::replace(&mut buffer, rest.unwrap_or_else(|| Buffer::zeroed(0)));
             let Some(at) = piece.at else {
                 part.clear(0, part.len());
-                parts.push(Some(part));
+                read_of(slot).keep(number, part);
                 continue;
             };
-            parts.push(None);
             let piece_number = u32::try_from(number).expect("requests are bounded");
             let aligned = at.is_multiple_of(u64::try_from(alignment).expect("small"))
                 && part.len().is_multiple_of(alignment);
@@ -136,15 +157,17 @@ impl Channel {
                 let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
                 let skip = usize::try_from(at % block_bytes).expect("less than a block");
                 let covering = Buffer::zeroed((skip + part.len()).next_multiple_of(BLOCK_BYTES));
+                let bounced = &mut read_of(slot).bounced;
                 bounced.resize_with(number, || None);
                 bounced.push(Some((skip, part)));
                 self.push_read(index, slot, piece_number, at - at % block_bytes, covering);
             }
         }
-        let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
-        read.parts = parts;
-        read.bounced = bounced;
-        read.submitted = true;
         if slot.pending == 0 { Flow::Again } else { Flow::Device }
     }
+}
+
+fn read_of(slot: &mut Slot) -> &mut Read {
+    let Work::Read(read) = &mut slot.work else { unreachable!("the caller matched on the work") };
+    read
 }

@@ -28,7 +28,8 @@ pub(super) struct Slot {
 pub(super) enum Work {
     Read(Read),
     Overwrite(Overwrite),
-    Update(Update),
+    /// The slow way; apart, so that all others stay small.
+    Update(Box<Update>),
     Flush(Flush),
     Extents(Extents),
 }
