@@ -2,7 +2,7 @@
 //!
 //! A touch of a page that the file system has no room for is not an error but a signal that ends the process. So the
 //! map is touched only where a page is known to have its place: where data was at the opening, and where this device
-//! has since written or allocated by system call. Everything else goes by system call and can fail in peace (B7).
+//! has since written by system call. Everything else goes by system call and can fail in peace (B7).
 //! Discards and resizes, which take places away, have the medium to themselves.
 
 mod map;
@@ -72,9 +72,9 @@ impl MappedMedium {
         self.file.perform(operation)?;
         match operation {
             Operation::Write { offset, buffer, .. } => view.places.add(*offset, bytes(buffer.len())),
-            Operation::WriteZeroes { offset, length } | Operation::Allocate { offset, length } => {
-                view.places.add(*offset, *length);
-            }
+            Operation::WriteZeroes { offset, length } => view.places.add(*offset, *length),
+            // What is only allocated has a place, but its pages are not filled: a touch would have the kernel clear one
+            // that the first write fills as a whole.
             _ => {}
         }
         Ok(())
