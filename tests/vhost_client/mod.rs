@@ -34,6 +34,7 @@ pub(crate) struct Driver {
     memory: MmapRegion,
     slot_bytes: usize,
     pub(crate) slots: usize,
+    capacity: u64,
 }
 
 impl Driver {
@@ -51,18 +52,23 @@ impl Driver {
         let memory =
             MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), bytes).map_err(io::Error::other)?;
         transport.map_mem_region(memory.as_ptr().addr(), bytes, file.as_raw_fd(), 0)?;
-        Ok(Self { queue, transport, memory, slot_bytes, slots })
+        let sectors = transport.get_config()?.capacity;
+        let capacity = u64::from(sectors) * 512;
+        Ok(Self { queue, transport, memory, slot_bytes, slots, capacity })
     }
 
     pub(crate) fn has(&self, feature: VirtioBlkFeatureFlags) -> bool {
         VirtioBlkFeatureFlags::from_bits_truncate(self.transport.get_features()).contains(feature)
     }
 
-    /// Bytes of the disk.
+    /// Bytes of the disk, as it was when this connected.
     pub(crate) fn capacity(&self) -> u64 {
-        let config = self.transport.get_config().expect("a configuration");
-        let sectors = config.capacity;
-        u64::from(sectors) * 512
+        self.capacity
+    }
+
+    /// Whether the back end is still there; waits for one that has stopped.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.transport.get_config().is_ok()
     }
 
     pub(crate) fn is_writeback(&self) -> bool {
