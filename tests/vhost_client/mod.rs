@@ -1,4 +1,4 @@
-//! A driver of a vhost-user block device: one queue, as many buffers as requests, in memory shared with the back end.
+//! A driver of a vhost-user block device: as many buffers as requests, in memory shared with the back end.
 //! The rings are the `virtio-driver` crate's, so nothing of Offshoot's is tested against itself.
 #![allow(dead_code, reason = "each program uses its own part of it")]
 
@@ -29,7 +29,9 @@ pub(crate) enum Ask {
 
 /// A connected device; slots are requests with a buffer each.
 pub(crate) struct Driver {
-    queue: VirtioBlkQueue<'static, usize>,
+    queues: Vec<VirtioBlkQueue<'static, usize>>,
+    /// The one that is used.
+    queue: usize,
     transport: Box<VirtioBlkTransport>,
     memory: MmapRegion,
     slot_bytes: usize,
@@ -38,14 +40,24 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Negotiates everything the device has, with `slots` requests of at most `slot_bytes` at a time.
+    /// Negotiates everything the device has, with one queue and `slots` requests of at most `slot_bytes` at a time.
     pub(crate) fn connect(socket: &Path, slots: usize, slot_bytes: usize) -> io::Result<Self> {
+        Self::connect_queues(socket, 1, slots, slot_bytes)
+    }
+
+    /// The same with several queues, of which the first is used until [`Driver::turn_to`].
+    pub(crate) fn connect_queues(
+        socket: &Path,
+        queues: usize,
+        slots: usize,
+        slot_bytes: usize,
+    ) -> io::Result<Self> {
         let ring = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX;
         let features = ring.bits() | VirtioBlkFeatureFlags::all().bits();
         let path = socket.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         let mut transport: Box<VirtioBlkTransport> = Box::new(VhostUser::new(path, features)?);
         let entries = u16::try_from((slots * DESCRIPTORS).next_power_of_two()).map_err(io::Error::other)?;
-        let queue = VirtioBlkQueue::setup_queues(&mut *transport, 1, entries)?.remove(0);
+        let queues = VirtioBlkQueue::setup_queues(&mut *transport, queues, entries)?;
         let bytes = slots * slot_bytes;
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC)?);
         file.set_len(u64::try_from(bytes).map_err(io::Error::other)?)?;
@@ -54,7 +66,13 @@ impl Driver {
         transport.map_mem_region(memory.as_ptr().addr(), bytes, file.as_raw_fd(), 0)?;
         let sectors = transport.get_config()?.capacity;
         let capacity = u64::from(sectors) * 512;
-        Ok(Self { queue, transport, memory, slot_bytes, slots, capacity })
+        Ok(Self { queues, queue: 0, transport, memory, slot_bytes, slots, capacity })
+    }
+
+    /// Uses another queue from now on, once all that was asked of this one is answered.
+    pub(crate) fn turn_to(&mut self, queue: usize) {
+        assert!(queue < self.queues.len());
+        self.queue = queue;
     }
 
     pub(crate) fn has(&self, feature: VirtioBlkFeatureFlags) -> bool {
@@ -91,45 +109,47 @@ impl Driver {
     /// Puts a request into the ring; [`Driver::kick`] tells the device.
     pub(crate) fn submit(&mut self, slot: usize, ask: Ask) -> io::Result<()> {
         let buffer = self.memory.as_ptr().wrapping_add(slot * self.slot_bytes);
+        let queue = &mut self.queues[self.queue];
         match ask {
             Ask::Read { offset, length } | Ask::Write { offset, length } => {
                 assert!(slot < self.slots && length <= self.slot_bytes);
                 match ask {
                     // SAFETY: the slot's bytes are in the mapping, which lives as long as the queue; nobody has a
                     // reference to them, they are only copied.
-                    Ask::Read { .. } => unsafe { self.queue.read_raw(offset, buffer, length, slot) },
+                    Ask::Read { .. } => unsafe { queue.read_raw(offset, buffer, length, slot) },
                     // SAFETY: as above.
-                    _ => unsafe { self.queue.write_raw(offset, buffer, length, slot) },
+                    _ => unsafe { queue.write_raw(offset, buffer, length, slot) },
                 }
             }
-            Ask::Flush => self.queue.flush(slot),
-            Ask::Discard { offset, length } => self.queue.discard(offset, length, slot),
-            Ask::WriteZeroes { offset, length, unmap } => {
-                self.queue.write_zeroes(offset, length, unmap, slot)
-            }
+            Ask::Flush => queue.flush(slot),
+            Ask::Discard { offset, length } => queue.discard(offset, length, slot),
+            Ask::WriteZeroes { offset, length, unmap } => queue.write_zeroes(offset, length, unmap, slot),
         }
     }
 
     /// Tells the device, if it wants to be told.
     pub(crate) fn kick(&mut self) -> io::Result<()> {
         fence(Ordering::SeqCst);
-        if self.queue.avail_notif_needed() {
-            self.transport.get_submission_notifier(0).notify()?;
+        if self.queues[self.queue].avail_notif_needed() {
+            self.transport.get_submission_notifier(self.queue).notify()?;
         }
         Ok(())
     }
 
     /// Slots that are answered, with 0 or a negative error number; never waits.
     pub(crate) fn answers(&mut self, answers: &mut Vec<(usize, i32)>) {
-        answers.extend(self.queue.completions().map(|completion| (completion.context, completion.ret)));
+        answers.extend(
+            self.queues[self.queue].completions().map(|completion| (completion.context, completion.ret)),
+        );
     }
 
     /// Sleeps until the device calls, or the time is over.
     pub(crate) fn wait(&mut self, milliseconds: i64) -> io::Result<()> {
-        self.queue.set_used_notif_enabled(true);
+        let queue = &mut self.queues[self.queue];
+        queue.set_used_notif_enabled(true);
         fence(Ordering::SeqCst);
-        if !self.queue.completions().has_next() {
-            let event = self.transport.get_completion_fd(0);
+        if !queue.completions().has_next() {
+            let event = self.transport.get_completion_fd(self.queue);
             // SAFETY: `event` keeps the descriptor open until the end of this block.
             let descriptor = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
             let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
@@ -137,7 +157,7 @@ impl Driver {
                 event.read()?;
             }
         }
-        self.queue.set_used_notif_enabled(false);
+        queue.set_used_notif_enabled(false);
         Ok(())
     }
 
