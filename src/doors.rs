@@ -54,7 +54,7 @@ impl Doors {
 }
 
 fn view(status: ExportStatus) -> ExportView {
-    let ExportStatus { name, socket, read_only, connected } = status;
+    let ExportStatus { name, socket, read_only, connected, counts: _ } = status;
     ExportView { name, socket, read_only, connected }
 }
 

@@ -1,6 +1,7 @@
 //! A request in the engine, and how its answer gets to the driver.
 
 use crate::chain::{Span, total};
+use crate::counters::Asked;
 use crate::request::{ID_BYTES, Status};
 use crate::ring::Ring;
 use blockstore::Buffer;
@@ -18,10 +19,19 @@ pub(crate) struct Pending {
     pub(crate) data: Vec<Span>,
     /// Memory it holds.
     pub(crate) bytes: u64,
+    pub(crate) asked: Asked,
 }
 
-/// Writes data and status where the driver wants them and uses the head.
-pub(crate) fn complete(ring: &mut Ring, pending: &Pending, status: Status, payload: &Payload) {
+/// What the driver will find. Its head is not used yet.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) status: Status,
+    /// Bytes of the chain the device has written.
+    pub(crate) written: u32,
+}
+
+/// Writes data and status where the driver wants them.
+pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &Payload) -> Delivered {
     let (status, written) = match payload {
         Payload::Buffer(buffer) if buffer.is_lent() => {
             (status, u32::try_from(buffer.len()).expect("a segment's length").saturating_add(1))
@@ -35,7 +45,7 @@ pub(crate) fn complete(ring: &mut Ring, pending: &Pending, status: Status, paylo
     };
     // Without a place for its status a head can still be used; the driver cannot have meant it.
     let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);
-    ring.use_head(pending.head, written);
+    Delivered { status, written }
 }
 
 fn scatter(ring: &Ring, spans: &[Span], bytes: &[u8]) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! An export: a volume, its socket, and the thread that talks to its monitor, one connection after the other.
 
+use crate::counters::{Counters, Counts};
 use crate::error::Error;
 use crate::notifier::Signal;
 use crate::session::{Session, Workers};
@@ -34,6 +35,8 @@ pub struct ExportStatus {
     pub socket: PathBuf,
     pub read_only: bool,
     pub connected: bool,
+    /// Since it began.
+    pub counts: Counts,
 }
 
 /// A running export. Dropping it ends its connection, waits for what is in flight, and removes the socket.
@@ -42,6 +45,7 @@ pub(crate) struct Export {
     attachment: Attachment,
     socket: PathBuf,
     line: Arc<Line>,
+    counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,17 +66,19 @@ impl Export {
             is_closing: AtomicBool::new(false),
             connection: Mutex::default(),
         });
+        let counters = Arc::new(Counters::new(options.queues));
         let serving = Serving {
             attachment: attachment.for_thread(),
             workers: workers.clone(),
             queues: options.queues,
             write_through: Arc::default(),
+            counters: counters.clone(),
             line: line.clone(),
         };
         let spawned =
             std::thread::Builder::new().name("vhost-export".to_owned()).spawn(move || serving.run(&socket));
         let thread = Some(spawned.map_err(Error::Thread)?);
-        Ok(Self { attachment, socket: options.socket.clone(), line, thread })
+        Ok(Self { attachment, socket: options.socket.clone(), line, counters, thread })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -85,6 +91,7 @@ impl Export {
             socket: self.socket.clone(),
             read_only: self.attachment.is_read_only(),
             connected: self.line.connection.lock().is_some(),
+            counts: self.counters.sum(),
         }
     }
 }
@@ -122,6 +129,7 @@ struct Serving {
     workers: Workers,
     queues: u16,
     write_through: Arc<AtomicBool>,
+    counters: Arc<Counters>,
     line: Arc<Line>,
 }
 
@@ -150,6 +158,7 @@ impl Serving {
             self.workers.clone(),
             self.queues,
             self.write_through.clone(),
+            self.counters.clone(),
         );
         let session = Arc::new(std::sync::Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(stream, session);

@@ -22,14 +22,19 @@
 //! * V4: a ring is changed only while it is stopped, and it is stopped only when nothing of it is in flight.
 //! * V5: a write is acknowledged as cached only to a driver that has been told of the cache and can flush it.
 //! * V6: a volume's one read-write attachment lives as long as its export, not as long as a connection.
+//! * V7: every head that is used is counted once, before its driver can see that it is used; counters live as long as their
+//!   export.
 #![deny(unsafe_code)]
 
 mod chain;
+mod clock;
 mod completion;
 mod config;
+mod counters;
 mod error;
 mod export;
 mod features;
+mod histogram;
 mod inflight;
 mod limits;
 mod memory;
@@ -43,7 +48,9 @@ mod session;
 mod watch;
 mod worker;
 
+pub use counters::{Count, Counts};
 pub use error::Error;
 pub use export::{ExportOptions, ExportStatus};
+pub use histogram::Latencies;
 pub use limits::QUEUES_MAX;
 pub use server::{Server, ServerOptions};

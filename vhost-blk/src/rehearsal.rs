@@ -1,6 +1,7 @@
 //! Any bytes as a guest's memory, and any bytes as a monitor's messages, without a guest: for fuzzing.
 
 use crate::chain::{Chain, Table, take_front, take_last_byte, total};
+use crate::counters::Counters;
 use crate::limits::{DESCRIPTORS_MAX, REQUEST_BYTES_MAX};
 use crate::memory::GuestMemory;
 use crate::request::{Command, Data, HEADER_BYTES, Header, Range, SEGMENT_BYTES, Segment, Terms, validate};
@@ -82,7 +83,9 @@ fn judge(memory: &GuestMemory, chain: &mut Chain) -> Option<()> {
 pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std::io::Result<()> {
     let (mut monitor, door) = UnixStream::pair()?;
     let queues = 2;
-    let session = Session::new(attachment.for_thread(), server.workers().clone(), queues, Arc::default());
+    let counters = Arc::new(Counters::new(queues));
+    let workers = server.workers().clone();
+    let session = Session::new(attachment.for_thread(), workers, queues, Arc::default(), counters);
     let mut handler = BackendReqHandler::from_stream(door, Arc::new(Mutex::new(session)));
     // More than a socket holds is no script; what the door does not read any more is lost.
     monitor.set_nonblocking(true)?;

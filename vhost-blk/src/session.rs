@@ -2,6 +2,7 @@
 //! everything to the workers, and takes them back before anything about them changes (V4).
 
 use crate::config::{CONFIG_BYTES, Shape, WRITEBACK_AT, encode, window};
+use crate::counters::{Counters, RingCounters};
 use crate::features::{Features, protocol};
 use crate::inflight::{Layout, Region};
 use crate::limits::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX};
@@ -35,11 +36,11 @@ impl Workers {
     }
 
     /// In turn, so that the rings of an export are spread over the cores.
-    fn start(&self, ring: Ring) -> Running {
+    fn start(&self, ring: Ring, counters: Arc<RingCounters>) -> Running {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let turn = usize::try_from(number).unwrap_or_default() % self.mailboxes.len();
         let mailbox = self.mailboxes[turn].clone();
-        mailbox.send(Message::Start { number, ring: Box::new(ring) });
+        mailbox.send(Message::Start { number, ring: Box::new(ring), counters });
         Running { mailbox, number }
     }
 }
@@ -92,6 +93,7 @@ pub(crate) struct Session {
     /// The driver has switched the cache off. A monitor does not say it again when it comes back, and a guest that starts
     /// anew reads what the monitor remembers: so it belongs to the export, and goes into every in-flight region (V5).
     write_through: Arc<AtomicBool>,
+    counters: Arc<Counters>,
 }
 
 impl Session {
@@ -100,6 +102,7 @@ impl Session {
         workers: Workers,
         queues: u16,
         write_through: Arc<AtomicBool>,
+        counters: Arc<Counters>,
     ) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
         Self {
@@ -110,6 +113,7 @@ impl Session {
             rings,
             region: None,
             write_through,
+            counters,
         }
     }
 
@@ -127,8 +131,8 @@ impl Session {
         if self.rings[index].running.is_some() {
             return;
         }
-        let parts = self.assemble(index);
-        self.rings[index].running = parts.and_then(Ring::start).map(|ring| self.workers.start(ring));
+        let ring = self.assemble(index).and_then(Ring::start);
+        self.rings[index].running = ring.map(|ring| self.workers.start(ring, self.counters.of_ring(index)));
     }
 
     fn assemble(&self, index: usize) -> Option<Parts> {

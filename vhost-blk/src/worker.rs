@@ -4,7 +4,9 @@
 //! While the device works it does not spin: the completions may need this very core.
 
 use crate::chain::{Chain, take_front, take_last_byte, total};
-use crate::completion::{Pending, complete, gather, identifier, lend};
+use crate::clock::{Clock, Moment};
+use crate::completion::{Pending, deliver, gather, identifier, lend};
+use crate::counters::{Asked, Kind, RingCounters, bytes_of};
 use crate::limits::{BATCH_MAX, SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
@@ -16,7 +18,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::Duration;
 use thinpool::{Action, Channel, Payload, Reply, Request, ZeroSpace};
 
 /// Polls between two looks at the clock.
@@ -29,6 +31,7 @@ pub(crate) enum Message {
     Start {
         number: u64,
         ring: Box<Ring>,
+        counters: Arc<RingCounters>,
     },
     /// Take nothing more from the ring, finish what was taken, and say where the next request would be (V4).
     Stop {
@@ -73,8 +76,20 @@ impl Mailbox {
 struct Served {
     number: u64,
     ring: Box<Ring>,
+    counters: Arc<RingCounters>,
     /// Who wants to hear that it has stopped.
     stopping: Option<Sender<u16>>,
+}
+
+impl Served {
+    /// Gives the driver an answer, counted before the driver can see it.
+    fn complete(&mut self, pending: &Pending, result: Result<&Payload, Status>, now: Moment) {
+        let (status, payload) =
+            result.map_or_else(|status| (status, &Payload::None), |payload| (Status::Ok, payload));
+        let delivered = deliver(&self.ring, pending, status, payload);
+        self.counters.note(&pending.asked, delivered.status, now);
+        self.ring.use_head(pending.head, delivered.written);
+    }
 }
 
 pub(crate) struct Worker {
@@ -82,6 +97,7 @@ pub(crate) struct Worker {
     mailbox: Mailbox,
     /// The channel, the mailbox, and the kicks of the rings that are listened to.
     watch: Watch,
+    clock: Clock,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
     /// By the tag of a request.
@@ -102,6 +118,7 @@ impl Worker {
             channel,
             mailbox,
             watch,
+            clock: Clock::new(),
             rings: Vec::new(),
             pending: Vec::new(),
             vacant: Vec::new(),
@@ -140,23 +157,24 @@ impl Worker {
     }
 
     fn take_requests(&mut self) -> bool {
-        let mut any = false;
+        // One look at the clock for all that this turn takes.
+        let mut taken = None;
         for place in 0..self.rings.len() {
             let mut budget = BATCH_MAX;
             while budget > 0 && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
                 let may_take = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
                 let Some(served) = self.rings[place].as_mut().filter(may_take) else { break };
                 let Some(head) = served.ring.take(&mut self.chain) else { break };
-                self.begin(place, head);
-                any = true;
+                let now = *taken.get_or_insert_with(|| self.clock.now());
+                self.begin(place, head, now);
                 budget -= 1;
             }
         }
-        any
+        taken.is_some()
     }
 
     /// Judges the chain that was just walked, and gives it to the engine or answers it at once.
-    fn begin(&mut self, place: usize, head: u16) {
+    fn begin(&mut self, place: usize, head: u16, now: Moment) {
         let served = self.rings[place].as_mut().expect("the caller has just taken from it");
         let ring = &mut served.ring;
         let mut raw = [0; HEADER_BYTES];
@@ -172,20 +190,23 @@ impl Worker {
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
-        match prepare(ring, &mut self.chain, Header::parse(&raw), self.channel.memory_alignment()) {
+        let header = Header::parse(&raw);
+        pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
+        match prepare(ring, &mut self.chain, header, self.channel.memory_alignment()) {
             Ok(Prepared::Engine(action, bytes)) => {
                 pending.bytes = bytes;
+                pending.asked.bytes = bytes_of(&action);
                 self.bytes_in_flight += bytes;
                 let tag = u64::try_from(index).expect("an index");
                 let request = Request { tag, attachment: ring.attachment.clone(), action };
                 self.channel.enqueue(request).expect("the channel has room");
             }
             Ok(Prepared::Now(payload)) => {
-                complete(ring, pending, Status::Ok, &payload);
+                served.complete(pending, Ok(&payload), now);
                 self.vacant.push(index);
             }
             Err(status) => {
-                complete(ring, pending, status, &Payload::None);
+                served.complete(pending, Err(status), now);
                 self.vacant.push(index);
             }
         }
@@ -194,19 +215,19 @@ impl Worker {
     /// Lets the engine go on and answers what it has finished.
     fn answer(&mut self) -> bool {
         self.channel.poll(&mut self.replies);
-        let any = !self.replies.is_empty();
+        if self.replies.is_empty() {
+            return false;
+        }
+        let now = self.clock.now();
         for Reply { tag, result } in self.replies.drain(..) {
             let index = usize::try_from(tag).expect("an index of ours");
             let pending = &self.pending[index];
             self.bytes_in_flight -= pending.bytes;
             let served = self.rings[pending.ring].as_mut().expect("a ring stays until its last request (V4)");
-            match result {
-                Ok(payload) => complete(&mut served.ring, pending, Status::Ok, &payload),
-                Err(_) => complete(&mut served.ring, pending, Status::IoError, &Payload::None),
-            }
+            served.complete(pending, result.as_ref().map_err(|_| Status::IoError), now);
             self.vacant.push(index);
         }
-        any
+        true
     }
 
     fn call(&mut self) {
@@ -234,12 +255,12 @@ impl Worker {
         let messages = std::mem::take(&mut *self.mailbox.0.messages.lock());
         for message in messages {
             match message {
-                Message::Start { number, mut ring } => {
+                Message::Start { number, mut ring, counters } => {
                     ring.stop_listening();
                     if self.watch.add_events(ring.kick.as_fd()).is_err() {
                         ring.break_off();
                     }
-                    let served = Some(Served { number, ring, stopping: None });
+                    let served = Some(Served { number, ring, counters, stopping: None });
                     match self.rings.iter_mut().find(|place| place.is_none()) {
                         Some(place) => *place = served,
                         None => self.rings.push(served),
@@ -259,15 +280,11 @@ impl Worker {
     }
 
     /// Looks for work for a while; whether there is some.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how long to spin is a matter of real time, and of nothing else"
-    )]
     fn spin(&mut self) -> bool {
         if self.rings.iter().all(Option::is_none) {
             return false;
         }
-        let start = Instant::now();
+        let start = self.clock.now();
         while !self.channel.is_device_busy() {
             for _ in 0..POLLS_PER_LOOK {
                 if self.turn() {
@@ -275,7 +292,7 @@ impl Worker {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() > SPIN {
+            if Duration::from_nanos(self.clock.now().nanoseconds_since(start)) > SPIN {
                 return false;
             }
         }

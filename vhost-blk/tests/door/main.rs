@@ -1,5 +1,6 @@
 //! The door with a real driver: a pool on a device in memory, served on a Unix socket, used through shared memory.
 
+mod counts;
 mod served;
 #[path = "../../../tests/vhost_client/mod.rs"]
 mod vhost_client;
