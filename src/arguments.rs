@@ -81,7 +81,7 @@ pub(crate) enum Verb {
     Export(ExportArguments),
     /// End an export; its virtual machine is disconnected
     Unexport { name: String },
-    /// List exports and who is connected
+    /// List exports: who is connected, and what each has done since it began
     Exports,
     /// Serve the pool to guests, and to other offshoot commands, until SIGTERM
     Serve(ServeArguments),

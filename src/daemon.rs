@@ -9,5 +9,5 @@ mod server;
 pub(crate) use client::Client;
 pub(crate) use server::ControlServer;
 
-/// Longest request or answer line, in bytes: ten thousand names and their braces fit.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+/// Longest request or answer line, in bytes: ten thousand names fit, and as many exports with all their counters.
+const LINE_BYTES_MAX: u64 = 64 << 20;

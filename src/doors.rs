@@ -4,7 +4,7 @@ use crate::explain;
 use crate::failure::{Code, Failure, sentence};
 use crate::handler::parse_name;
 use crate::run_directory::RunDirectory;
-use crate::wire::{ExportOrder, ExportView};
+use crate::wire::{ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use thinpool::{Access, Pool};
 use unix_socket::Error as SocketError;
@@ -35,8 +35,8 @@ impl Doors {
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
         let options = ExportOptions { name, socket, mode: order.mode, access, queues: order.queues };
         self.vhost.export(&options).map_err(|error| failure(what, &error))?;
-        let found = self.exports().into_iter().find(|export| export.name == order.name);
-        found.ok_or_else(|| {
+        let found = self.vhost.exports().into_iter().find(|export| export.name == order.name);
+        found.map(view).ok_or_else(|| {
             let why = "it was removed at the same moment";
             Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot exports")
         })
@@ -54,8 +54,8 @@ impl Doors {
 }
 
 fn view(status: ExportStatus) -> ExportView {
-    let ExportStatus { name, socket, read_only, connected, counts: _ } = status;
-    ExportView { name, socket, read_only, connected }
+    let ExportStatus { name, socket, read_only, connected, counts } = status;
+    ExportView { name, socket, read_only, connected, io: IoView::from(&counts) }
 }
 
 fn failure(what: String, error: &Error) -> Failure {

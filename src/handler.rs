@@ -42,7 +42,9 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Entries => Ok(Answer::Entries { items: pool.entries().iter().map(EntryView::from).collect() }),
         Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
-        Ask::Export(ref order) => held.doors(describe(&ask))?.export(order).map(Answer::Exported),
+        Ask::Export(ref order) => {
+            held.doors(describe(&ask))?.export(order).map(Box::new).map(Answer::Exported)
+        }
         Ask::Unexport { ref name } => held.doors(describe(&ask))?.unexport(name).map(|()| Answer::Done),
         Ask::Exports => {
             let items = held.doors.as_deref().map(Doors::exports).unwrap_or_default();

@@ -30,6 +30,16 @@ impl Style {
     }
 }
 
+/// How long something took, for a table cell.
+pub(crate) fn time(seconds: f64) -> String {
+    match seconds {
+        ..0.000_001 => format!("{:.0} ns", seconds * 1e9),
+        ..0.001 => format!("{:.1} us", seconds * 1e6),
+        ..1.0 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
 /// Rows under a heading, in columns as wide as their widest cell. A column whose heading starts with '>' is flushed
 /// right, all others left.
 #[derive(Debug)]
@@ -125,7 +135,7 @@ pub(crate) fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Style, Table};
+    use super::{Format, Style, Table, time};
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
@@ -136,6 +146,15 @@ mod tests {
             table.render(),
             "NAME        SIZE  ORIGIN\ndesk-01    2 GiB  golden@v1\nd        512 MiB\n"
         );
+    }
+
+    #[test]
+    fn times_are_read_in_the_unit_that_fits_them() {
+        let cases =
+            [(0.0, "0 ns"), (4.2e-7, "420 ns"), (5.23e-5, "52.3 us"), (0.0012, "1.2 ms"), (69.0, "69.0 s")];
+        for (seconds, text) in cases {
+            assert_eq!(time(seconds), text);
+        }
     }
 
     #[test]

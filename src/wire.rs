@@ -3,11 +3,15 @@
 //! Between processes each value is one line of JSON. Names travel as text and are checked where they are used.
 //! The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is renamed.
 
+mod io;
+
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
+
+pub(crate) use io::IoView;
 
 /// One request. Sizes in bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,7 +78,7 @@ pub(crate) enum Answer {
     Checked(CheckView),
     Progress { done: u64, total: u64 },
     Imported(ImportView),
-    Exported(ExportView),
+    Exported(Box<ExportView>),
     Exports { items: Vec<ExportView> },
     Failed(Failure),
 }
@@ -216,11 +220,12 @@ pub(crate) struct ImportView {
 }
 
 /// One export at this moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExportView {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
     pub(crate) read_only: bool,
     /// A virtual machine has it.
     pub(crate) connected: bool,
+    pub(crate) io: IoView,
 }

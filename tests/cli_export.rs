@@ -4,6 +4,7 @@ mod cli_program;
 mod vhost_client;
 
 use cli_program::{Daemon, Place};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -63,6 +64,56 @@ fn a_clone_is_exported_used_listed_and_given_back() {
     drop(image);
     assert_eq!(daemon.stop().code, Some(0));
     place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn exports_say_what_a_virtual_machine_has_done() {
+    let (place, daemon) = place();
+    let socket = export(&place, &["desk-1"]);
+    let fresh = place.json(&["exports"]);
+    assert_eq!(fresh["items"][0]["io"]["reads"]["latency_seconds"]["p99"], Value::Null);
+    let mut driver = connect(&socket);
+    for block in 0..7 {
+        assert_eq!(write(&mut driver, block * 4096, 9), 0);
+    }
+    for block in 0..5 {
+        assert_eq!(read(&mut driver, block * 4096), [9; BLOCK]);
+    }
+    for ask in [Ask::Flush, Ask::Discard { offset: 0, length: 8192 }] {
+        assert_eq!(driver.run(ask).expect("an answer"), 0);
+    }
+    assert_ne!(driver.run(Ask::Read { offset: 8 << 20, length: 512 }).expect("an answer"), 0);
+    assert_ne!(write(&mut driver, 8 << 20, 1), 0);
+    drop(driver);
+    let listed = place.json(&["exports"]);
+    let io = &listed["items"][0]["io"];
+    for (kind, requests, errors, bytes) in [
+        ("reads", 6, 1, 5 * 4096),
+        ("writes", 8, 1, 7 * 4096),
+        ("flushes", 1, 0, 0),
+        ("discards", 1, 0, 8192),
+        ("write_zeroes", 0, 0, 0),
+        ("others", 0, 0, 0),
+    ] {
+        let found = ["requests", "errors", "bytes"].map(|key| io[kind][key].as_u64());
+        assert_eq!(found, [Some(requests), Some(errors), Some(bytes)], "{kind}");
+    }
+    for (kind, requests) in [("reads", 6), ("writes", 8), ("flushes", 1)] {
+        let latency = &io[kind]["latency_seconds"];
+        let figures = ["p50", "p90", "p99", "max", "sum"].map(|key| latency[key].as_f64().expect("a number"));
+        assert!(figures.is_sorted() && figures[3] > 0.0, "{kind}: {figures:?}");
+        assert_eq!(latency["count"], requests, "{kind}");
+        let buckets = latency["buckets"].as_array().expect("a list");
+        let rises = |key: &str| buckets.is_sorted_by_key(|bucket| bucket[key].as_f64().expect("a number"));
+        assert!(rises("le") && rises("count") && (20..30).contains(&buckets.len()), "{kind}");
+    }
+    let text = place.ok(&["exports"]);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0].join(" "), "NAME ACCESS CONNECTED READS WRITES ERRORS READ P99 WRITE P99 SOCKET");
+    let [name, access, _, reads, writes, errors, .., shown] = lines[1].as_slice() else { panic!("{text}") };
+    assert_eq!([*name, *access, *reads, *writes, *errors], ["desk-1", "read-write", "6", "8", "2"]);
+    assert_eq!(PathBuf::from(shown), socket);
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::arguments::ExportArguments;
 use crate::failure::{Code, Failure};
-use crate::output::{Format, Style, Table, print, print_json, tell};
+use crate::output::{Format, Style, Table, print, print_json, tell, time};
 use crate::reach::{CHANGE, LOOK, PoolChoice, Reach, unexpected};
 use crate::wire::{Answer, Ask, ExportOrder, ExportView};
 use serde_json::json;
@@ -49,12 +49,28 @@ fn ask(reach: &mut Reach) -> Result<Vec<ExportView>, Failure> {
 }
 
 fn table(exports: &[ExportView]) -> Table {
-    let mut table = Table::new(&["NAME", "ACCESS", "CONNECTED", "SOCKET"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "ACCESS",
+        "CONNECTED",
+        ">READS",
+        ">WRITES",
+        ">ERRORS",
+        ">READ P99",
+        ">WRITE P99",
+        "SOCKET",
+    ]);
     for export in exports {
+        let (reads, writes) = (&export.io.reads, &export.io.writes);
         table.row(vec![
             export.name.clone(),
             if export.read_only { "read-only" } else { "read-write" }.to_owned(),
             if export.connected { "yes" } else { "-" }.to_owned(),
+            reads.count.requests.to_string(),
+            writes.count.requests.to_string(),
+            export.io.errors().to_string(),
+            reads.latency_seconds.p99.map_or("-".to_owned(), time),
+            writes.latency_seconds.p99.map_or("-".to_owned(), time),
             export.socket.display().to_string(),
         ]);
     }
