@@ -102,7 +102,8 @@ fn indirect(descriptor: &Descriptor) -> Result<Table, Broken> {
     Ok(Table { address: descriptor.addr(), size })
 }
 
-/// Takes `length` bytes off the front of the spans and copies them out; false when there are fewer.
+/// Takes `length` bytes off the front of the spans and copies them out. Nothing when there are fewer, or they
+/// are no memory; the spans are of no use then.
 pub(crate) fn take_front(memory: &GuestMemory, spans: &mut Vec<Span>, bytes: &mut [u8]) -> Option<()> {
     let mut at = 0;
     while at < bytes.len() {

@@ -11,7 +11,7 @@ pub(crate) const SEGMENTS_MAX: u32 = 126;
 /// Bytes of one segment.
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 128 << 10;
 /// Bytes of data in one request: all of its segments, each as long as it may be.
-pub(crate) const REQUEST_BYTES_MAX: u64 = 126 * (128 << 10);
+pub(crate) const REQUEST_BYTES_MAX: u32 = SEGMENTS_MAX * SEGMENT_BYTES_MAX;
 /// Descriptors one request may have, its indirect table included.
 pub(crate) const DESCRIPTORS_MAX: u16 = QUEUE_SIZE_MAX;
 /// Sectors of one discard or write-zeroes: 1 GiB.

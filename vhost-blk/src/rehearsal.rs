@@ -68,7 +68,7 @@ fn judge(memory: &GuestMemory, chain: &mut Chain) -> Option<()> {
     match command {
         Command::Read(range) | Command::Write(range) => {
             inside(range);
-            assert!(range.length <= REQUEST_BYTES_MAX);
+            assert!(range.length <= u64::from(REQUEST_BYTES_MAX));
         }
         Command::Discard(range) | Command::WriteZeroes { range, .. } => inside(range),
         Command::Flush | Command::GetId => {}

@@ -137,7 +137,7 @@ pub(crate) fn validate(
 }
 
 fn transfer(sector: u64, length: u64, terms: Terms) -> Result<Range, Status> {
-    if length == 0 || length > REQUEST_BYTES_MAX || !length.is_multiple_of(SECTOR_BYTES) {
+    if length == 0 || length > u64::from(REQUEST_BYTES_MAX) || !length.is_multiple_of(SECTOR_BYTES) {
         return Err(Status::IoError);
     }
     inside(sector, length, terms)

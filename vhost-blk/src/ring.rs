@@ -14,12 +14,12 @@ use vm_memory::GuestAddress;
 /// What a session hands to a worker.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    pub(crate) queue: Queue,
+    queue: Queue,
     pub(crate) memory: GuestMemory,
     pub(crate) kick: Kick,
-    pub(crate) call: Option<Call>,
-    pub(crate) error: Option<Call>,
-    pub(crate) in_flight: Option<InFlight>,
+    call: Option<Call>,
+    error: Option<Call>,
+    in_flight: Option<InFlight>,
     pub(crate) attachment: Attachment,
     pub(crate) identifier: String,
     /// The driver cannot flush, or has switched the cache off: every write is durable before it is acknowledged (V5).
@@ -27,7 +27,7 @@ pub(crate) struct Ring {
     /// Heads of an earlier life of this ring, to be taken again before any other.
     again: VecDeque<u16>,
     /// Requests taken and not yet used.
-    pub(crate) taken: u32,
+    taken: u32,
     is_broken: bool,
     needs_call: bool,
     /// The driver may have missed a call, of an earlier life of this ring or before there was anything to call: it gets one
