@@ -6,7 +6,8 @@
 //!   0  u64 features      8  u16 version    10  u16 entries    12  u16 last head of the batch    14  u16 used index
 //!   16 entry[entries]:   0  u8 in flight    6  u16 next of the batch     8  u64 counter              (16 bytes each)
 //! ```
-//! A batch is always one head. Whoever restarts finds, by the used index, whether the last head made it into the ring.
+//! Our batches are always one head; a back end that was here before may have used several at once. Whoever restarts finds, by
+//! the used indexes of region and ring, how many heads of the last batch made it into the ring, and by `next` which.
 
 use crate::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
 use crate::memory::holds;
@@ -133,14 +134,7 @@ impl InFlight {
             self.initialise(used);
             return Vec::new();
         }
-        // A head is used first and cleared afterwards; at most one can be in between.
-        if self.load_u16(USED_AT) != used {
-            let last = self.load_u16(LAST_HEAD_AT);
-            if last < self.entries {
-                self.store_u8(self.entry(last), 0);
-            }
-            self.store_u16(USED_AT, used);
-        }
+        self.clear_last_batch(used);
         let mut heads: Vec<(u64, u16)> = (0..self.entries)
             .filter(|head| self.load_u8(self.entry(*head)) == 1)
             .map(|head| (self.load_u64(self.entry(head) + COUNTER_AT), head))
@@ -148,6 +142,21 @@ impl InFlight {
         heads.sort_unstable();
         self.counter = heads.last().map_or(0, |(counter, _)| counter.wrapping_add(1));
         heads.into_iter().map(|(_, head)| head).collect()
+    }
+
+    /// Heads are used first and cleared afterwards: a death may have come in between. The list is as long as the used index is
+    /// ahead, and no longer than the ring: a list that goes in circles or outside has an end.
+    fn clear_last_batch(&mut self, used: u16) {
+        let ahead = used.wrapping_sub(self.load_u16(USED_AT));
+        let mut head = self.load_u16(LAST_HEAD_AT);
+        for _ in 0..ahead.min(self.entries) {
+            if head >= self.entries {
+                break;
+            }
+            self.store_u8(self.entry(head), 0);
+            head = self.load_u16(self.entry(head) + NEXT_AT);
+        }
+        self.store_u16(USED_AT, used);
     }
 
     fn initialise(&mut self, used: u16) {
@@ -221,7 +230,7 @@ const WITHIN: &str = "every entry is inside the mapping, whose layout was checke
 
 #[cfg(test)]
 mod tests {
-    use super::{InFlight, Layout, Region};
+    use super::{InFlight, Layout, NEXT_AT, Region};
 
     fn part() -> (InFlight, Region) {
         let layout = Layout::new(2, 8).expect("small");
@@ -254,6 +263,34 @@ mod tests {
         part.before_use(3);
         // The ring's used index is 8 now; the region still says 7.
         assert_eq!(reopened(&region).recover(8), [4]);
+    }
+
+    /// As a back end does it that uses several heads before it clears the first.
+    #[test]
+    fn a_death_in_a_batch_of_several_uses_none_of_them_twice() {
+        let (mut part, region) = part();
+        for head in [6, 1, 4, 2, 0] {
+            part.take(head);
+        }
+        for head in [1, 4, 0] {
+            part.before_use(head);
+        }
+        // The ring's used index is 10 now; the region still says 7.
+        let mut again = reopened(&region);
+        assert_eq!(again.recover(10), [6, 2]);
+        assert_eq!(again.recover(10), [6, 2], "the region agrees with the ring");
+    }
+
+    #[test]
+    fn a_list_of_a_batch_that_goes_in_circles_or_outside_has_an_end() {
+        for next in [3, 8, u16::MAX] {
+            let (mut part, region) = part();
+            part.take(3);
+            part.take(5);
+            part.before_use(3);
+            part.store_u16(part.entry(3) + NEXT_AT, next);
+            assert_eq!(reopened(&region).recover(6), [5], "{next}");
+        }
     }
 
     #[test]
