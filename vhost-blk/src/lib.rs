@@ -26,6 +26,7 @@
 //!   export.
 #![deny(unsafe_code)]
 
+mod address_space;
 mod chain;
 mod clock;
 mod completion;

@@ -22,6 +22,11 @@ pub(crate) const WORKER_BYTES_MAX: u64 = 64 << 20;
 pub(crate) const BATCH_MAX: u32 = 64;
 /// Memory regions a monitor may share.
 pub(crate) const MEMORY_REGIONS_MAX: usize = 509;
+/// Bytes of memory a monitor may share, in all its regions: more than any guest has.
+pub(crate) const MEMORY_BYTES_MAX: u64 = 16 << 40;
+/// Bytes of memory all monitors of a server may share, a table and the one that replaces it both counted. A process has 128 TiB of
+/// addresses; the rest is its own.
+pub(crate) const MAPPED_BYTES_MAX: u64 = 96 << 40;
 /// How long a worker looks for work before it sleeps.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
 /// The longest sleep; nothing depends on it.

@@ -1,7 +1,8 @@
 //! The memory a monitor shares with this process: regions of files, mapped, under the guest's and the monitor's addresses.
 
+use crate::address_space::{AddressSpace, Share};
 use crate::chain::Span;
-use crate::limits::MEMORY_REGIONS_MAX;
+use crate::limits::{MEMORY_BYTES_MAX, MEMORY_REGIONS_MAX};
 use blockstore::{Buffer, Loan};
 use std::fs::File;
 use std::ptr::NonNull;
@@ -13,18 +14,20 @@ use vm_memory::{
 };
 
 /// Regions in the order they came.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(crate) struct Memory {
+    space: AddressSpace,
     regions: Vec<Region>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Region {
     guest: u64,
     size: u64,
     /// Where the monitor has it; ring addresses are told in these.
     monitor: u64,
     mapping: Arc<GuestRegionMmap>,
+    _share: Share,
 }
 
 /// A region that cannot be, or is not, shared.
@@ -63,15 +66,24 @@ impl From<&VhostUserSingleMemoryRegion> for Told {
 }
 
 impl Memory {
+    /// No regions yet.
+    pub(crate) fn new(space: AddressSpace) -> Self {
+        Self { space, regions: Vec::new() }
+    }
+
     /// Maps one region more.
     pub(crate) fn add(&mut self, told: Told, file: File) -> Result<(), BadRegion> {
         if self.regions.len() >= MEMORY_REGIONS_MAX || told.monitor.checked_add(told.size).is_none() {
+            return Err(BadRegion);
+        }
+        if self.bytes().checked_add(told.size).is_none_or(|sum| sum > MEMORY_BYTES_MAX) {
             return Err(BadRegion);
         }
         if !holds(&file, told.file_offset, told.size) {
             return Err(BadRegion);
         }
         let size = usize::try_from(told.size).map_err(|_| BadRegion)?;
+        let share = self.space.take(told.size).ok_or(BadRegion)?;
         let mapped = MmapRegion::from_file(FileOffset::new(file, told.file_offset), size);
         let mapping = GuestRegionMmap::new(mapped.map_err(|_| BadRegion)?, GuestAddress(told.guest));
         let region = Region {
@@ -79,6 +91,7 @@ impl Memory {
             size: told.size,
             monitor: told.monitor,
             mapping: Arc::new(mapping.ok_or(BadRegion)?),
+            _share: share,
         };
         self.regions.push(region);
         // Regions that overlap make no table; the newcomer is refused.
@@ -87,6 +100,11 @@ impl Memory {
             return Err(BadRegion);
         }
         Ok(())
+    }
+
+    /// Of all regions.
+    fn bytes(&self) -> u64 {
+        self.regions.iter().map(|region| region.size).sum()
     }
 
     pub(crate) fn remove(&mut self, told: Told) -> Result<(), BadRegion> {

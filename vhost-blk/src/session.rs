@@ -1,6 +1,7 @@
 //! One connection of a monitor: the vhost-user protocol. It collects what a ring is made of, hands rings that have
 //! everything to the workers, and takes them back before anything about them changes (V4).
 
+use crate::address_space::AddressSpace;
 use crate::config::{CONFIG_BYTES, Shape, WRITEBACK_AT, encode, window};
 use crate::counters::{Counters, RingCounters};
 use crate::features::{Features, protocol};
@@ -23,16 +24,17 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_queue::{Queue, QueueT};
 
-/// The workers of a server, and the next number of a ring.
+/// The workers of a server, the next number of a ring, and the addresses for the memory of their guests.
 #[derive(Debug, Clone)]
 pub(crate) struct Workers {
     mailboxes: Arc<[Mailbox]>,
     numbers: Arc<AtomicU64>,
+    space: AddressSpace,
 }
 
 impl Workers {
     pub(crate) fn new(mailboxes: Vec<Mailbox>) -> Self {
-        Self { mailboxes: mailboxes.into(), numbers: Arc::default() }
+        Self { mailboxes: mailboxes.into(), numbers: Arc::default(), space: AddressSpace::default() }
     }
 
     /// In turn, so that the rings of an export are spread over the cores.
@@ -105,11 +107,12 @@ impl Session {
         counters: Arc<Counters>,
     ) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
+        let memory = Memory::new(workers.space.clone());
         Self {
             attachment,
             workers,
             features: Features(0),
-            memory: Memory::default(),
+            memory,
             rings,
             region: None,
             write_through,
@@ -269,7 +272,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<Vec<u64>>> {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(self.workers.space.clone());
         for (region, file) in regions.iter().zip(files) {
             memory.add(region.into(), file).map_err(|_| Error::InvalidParam)?;
         }

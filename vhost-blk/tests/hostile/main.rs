@@ -8,8 +8,11 @@ mod vhost_client;
 #[path = "../../../tests/vhost_monitor/mod.rs"]
 mod vhost_monitor;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 use served::{MIB, Served};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -256,6 +259,39 @@ fn memory_that_cannot_be_is_refused() {
     assert_eq!(verdict(&mut monitor), Verdict::Status(0));
     field.check_neighbour();
     drop(monitor);
+    field.end();
+}
+
+/// A map costs addresses, of which a process has 128 TiB, and none of the memory that is not filled.
+#[test]
+fn memory_without_measure_is_refused() {
+    const TIB: u64 = 1 << 40;
+    let mut field = Field::new();
+    let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
+    file.set_len(60 * TIB).expect("a file that is nearly all hole");
+    let table = |sizes: &[u64]| -> Vec<VhostUserMemoryRegionInfo> {
+        let region = |(number, size): (u64, &u64)| VhostUserMemoryRegionInfo {
+            guest_phys_addr: number * 64 * TIB,
+            memory_size: *size,
+            userspace_addr: number * 64 * TIB,
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
+        (0..).zip(sizes).map(region).collect()
+    };
+    for sizes in [&[60 * TIB][..], &[9 * TIB, 9 * TIB], &[16 * TIB, 4096]] {
+        let monitor = Monitor::connect(&field.served.socket("victim"));
+        assert!(monitor.frontend.set_mem_table(&table(sizes)).is_err(), "{sizes:?}");
+    }
+    let mut monitor = Monitor::connect(&field.served.socket("victim"));
+    for _ in 0..10 {
+        monitor.frontend.set_mem_table(&table(&[8 * TIB, 8 * TIB])).expect("a large guest");
+    }
+    monitor.set_up(QUEUE_SIZE);
+    describe_read(&monitor, 512);
+    assert_eq!(verdict(&mut monitor), Verdict::Status(0));
+    drop(monitor);
+    field.check_neighbour();
     field.end();
 }
 
