@@ -160,18 +160,12 @@ impl GuestMemory {
     /// not aligned to so many bytes.
     pub(crate) fn lend(&self, span: Span, alignment: usize) -> Option<Buffer> {
         let length = usize::try_from(span.length).ok()?;
-        let (region, loan) = self
-            .regions
-            .iter()
-            .zip(&self.loans)
-            .rev()
-            .find(|(region, _)| region.start_addr() <= span.address)?;
-        let offset = usize::try_from(span.address.checked_offset_from(region.start_addr())?).ok()?;
-        let address = region.as_ptr().addr().checked_add(offset)?;
+        let (index, offset) = self.locate(span.address)?;
+        let address = self.regions[index].as_ptr().addr().checked_add(offset)?;
         if !address.is_multiple_of(alignment) {
             return None;
         }
-        loan.buffer(offset, length)
+        self.loans[index].buffer(offset, length)
     }
 
     /// Copies out of the guest; nothing when part of it is no memory.
@@ -197,12 +191,18 @@ impl GuestMemory {
 
     /// The longest piece of one region that begins `skip` bytes behind `address`.
     fn piece(&self, address: GuestAddress, skip: usize, length: usize) -> Option<VolatileSlice<'_>> {
-        let address = address.checked_add(u64::try_from(skip).ok()?)?;
-        self.regions.iter().find_map(|region| {
-            let offset = usize::try_from(address.checked_offset_from(region.start_addr())?).ok()?;
-            let rest = region.size().checked_sub(offset).filter(|rest| *rest > 0)?;
-            region.as_volatile_slice().ok()?.subslice(offset, length.min(rest)).ok()
-        })
+        let (index, offset) = self.locate(address.checked_add(u64::try_from(skip).ok()?)?)?;
+        let region = &self.regions[index];
+        region.as_volatile_slice().ok()?.subslice(offset, length.min(region.size() - offset)).ok()
+    }
+
+    /// The region an address is in, and where in it. There may be hundreds, and every descriptor asks.
+    fn locate(&self, address: GuestAddress) -> Option<(usize, usize)> {
+        let behind = self.regions.partition_point(|region| region.start_addr() <= address);
+        let index = behind.checked_sub(1)?;
+        let region = &self.regions[index];
+        let offset = usize::try_from(address.checked_offset_from(region.start_addr())?).ok()?;
+        (offset < region.size()).then_some((index, offset))
     }
 }
 
@@ -217,7 +217,7 @@ fn lend(region: &Arc<GuestRegionMmap>) -> Loan {
 
 #[cfg(test)]
 mod tests {
-    use super::GuestMemory;
+    use super::{GuestMemory, MEMORY_REGIONS_MAX};
     use crate::chain::Span;
     use std::sync::Arc;
     use vm_memory::{GuestAddress, GuestRegionMmap};
@@ -259,6 +259,29 @@ mod tests {
         assert!(lend(0x2201, 0x200).is_none(), "not aligned");
         for nowhere in [0, 0xe00, 0x4000, 0xffff_ffff_ffff_fe00] {
             assert!(lend(nowhere, 0x200).is_none(), "{nowhere:#x}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_found_among_as_many_regions_as_there_may_be() {
+        let count = u64::try_from(MEMORY_REGIONS_MAX).expect("small");
+        // Each second page is no memory.
+        let start = |number: u64| 0x1000 + number * 0x2000;
+        let regions = (0..count).rev().map(|number| region(start(number), 0x1000)).collect();
+        let memory = GuestMemory::new(regions).expect("no overlap");
+        for number in 0..count {
+            let first = start(number);
+            memory.write(GuestAddress(first), &number.to_le_bytes()).expect("the first bytes");
+            memory.write(GuestAddress(first + 0xff8), &number.to_le_bytes()).expect("the last bytes");
+            assert_eq!(memory.write(GuestAddress(first - 8), &[0; 8]), None);
+            assert_eq!(memory.write(GuestAddress(first + 0x1000), &[0; 8]), None);
+        }
+        for number in 0..count {
+            for address in [start(number), start(number) + 0xff8] {
+                let mut bytes = [0; 8];
+                memory.read(GuestAddress(address), &mut bytes).expect("memory");
+                assert_eq!(bytes, number.to_le_bytes());
+            }
         }
     }
 
