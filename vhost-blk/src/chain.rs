@@ -1,6 +1,6 @@
 //! Descriptor chains: virtio 1.2, section 2.7.5. Walked once, each descriptor read once (V2), no further than a chain may go.
 
-use crate::limits::DESCRIPTORS_MAX;
+use crate::limits::{DESCRIPTORS_MAX, TURN_DESCRIPTORS_MAX};
 use crate::memory::GuestMemory;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{ByteValued, GuestAddress};
@@ -13,6 +13,15 @@ const DESCRIPTOR_BYTES: u32 = 16;
 pub(crate) struct Span {
     pub(crate) address: GuestAddress,
     pub(crate) length: u32,
+}
+
+impl Span {
+    /// Leaves out so many bytes at its beginning, which it has.
+    fn cut_front(&mut self, length: u32) -> Option<()> {
+        self.length -= length;
+        self.address = GuestAddress(self.address.0.checked_add(u64::from(length))?);
+        Some(())
+    }
 }
 
 /// What a chain names, in its order. Used again and again, so that a walk allocates nothing.
@@ -84,6 +93,23 @@ impl Chain {
     }
 }
 
+/// What a ring has had of its worker since another had its turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    descriptors: usize,
+}
+
+impl Turn {
+    /// A chain that was just walked.
+    pub(crate) fn count(&mut self, chain: &Chain) {
+        self.descriptors += chain.readable.len() + chain.writable.len();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.descriptors >= TURN_DESCRIPTORS_MAX
+    }
+}
+
 fn read(memory: &GuestMemory, table: Table, index: u16) -> Result<Descriptor, Broken> {
     if index >= table.size {
         return Err(Broken::NoSuchDescriptor);
@@ -105,27 +131,24 @@ fn indirect(descriptor: &Descriptor) -> Result<Table, Broken> {
 /// Takes `length` bytes off the front of the spans and copies them out. Nothing when there are fewer, or they
 /// are no memory; the spans are of no use then.
 pub(crate) fn take_front(memory: &GuestMemory, spans: &mut Vec<Span>, bytes: &mut [u8]) -> Option<()> {
-    let mut at = 0;
-    while at < bytes.len() {
-        let span = spans.first_mut()?;
-        let length = usize::try_from(span.length).ok()?.min(bytes.len() - at);
-        memory.read(span.address, &mut bytes[at..at + length])?;
-        at += length;
-        advance(spans, length)?;
+    let (mut at, mut whole) = (0, 0);
+    for span in spans.iter_mut() {
+        if at == bytes.len() {
+            break;
+        }
+        let length = span.length.min(u32::try_from(bytes.len() - at).ok()?);
+        let end = at + usize::try_from(length).ok()?;
+        memory.read(span.address, &mut bytes[at..end])?;
+        at = end;
+        if length == span.length {
+            whole += 1;
+        } else {
+            span.cut_front(length)?;
+        }
     }
-    Some(())
-}
-
-fn advance(spans: &mut Vec<Span>, length: usize) -> Option<()> {
-    let span = spans.first_mut()?;
-    let length = u32::try_from(length).ok()?;
-    if span.length == length {
-        spans.remove(0);
-        return Some(());
-    }
-    span.length -= length;
-    span.address = GuestAddress(span.address.0.checked_add(u64::from(length))?);
-    Some(())
+    // All at once: a driver may have sent a thousand that are empty.
+    spans.drain(..whole);
+    (at == bytes.len()).then_some(())
 }
 
 /// Takes the last byte off the spans: the status of a block request.

@@ -18,8 +18,9 @@ pub(crate) const DESCRIPTORS_MAX: u16 = QUEUE_SIZE_MAX;
 pub(crate) const DISCARD_SECTORS_MAX: u32 = 1 << 21;
 /// Bytes a worker holds for requests in flight before it takes no more.
 pub(crate) const WORKER_BYTES_MAX: u64 = 64 << 20;
-/// Heads a worker takes from one ring before it looks at the next.
-pub(crate) const BATCH_MAX: u32 = 64;
+/// Descriptors a worker walks of one ring before it looks at the next, the last chain not counted: 64 requests of header, one
+/// segment and status. What a turn takes grows with descriptors, of which one head may have [`DESCRIPTORS_MAX`].
+pub(crate) const TURN_DESCRIPTORS_MAX: usize = 64 * 3;
 /// Memory regions a monitor may share.
 pub(crate) const MEMORY_REGIONS_MAX: usize = 509;
 /// Bytes of memory a monitor may share, in all its regions: more than any guest has.

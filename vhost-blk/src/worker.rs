@@ -3,11 +3,11 @@
 //! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox.
 //! While the device works it does not spin: the completions may need this very core.
 
-use crate::chain::{Chain, take_front, take_last_byte, total};
+use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
 use crate::clock::{Clock, Moment};
 use crate::completion::{Pending, deliver, gather, identifier, lend};
 use crate::counters::{Asked, Kind, RingCounters, bytes_of};
-use crate::limits::{BATCH_MAX, SLEEP, SPIN, WORKER_BYTES_MAX};
+use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
 use crate::ring::Ring;
@@ -160,14 +160,14 @@ impl Worker {
         // One look at the clock for all that this turn takes.
         let mut taken = None;
         for place in 0..self.rings.len() {
-            let mut budget = BATCH_MAX;
-            while budget > 0 && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
+            let mut turn = Turn::default();
+            while !turn.is_over() && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
                 let may_take = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
                 let Some(served) = self.rings[place].as_mut().filter(may_take) else { break };
                 let Some(head) = served.ring.take(&mut self.chain) else { break };
                 let now = *taken.get_or_insert_with(|| self.clock.now());
+                turn.count(&self.chain);
                 self.begin(place, head, now);
-                budget -= 1;
             }
         }
         taken.is_some()

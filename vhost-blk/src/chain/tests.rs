@@ -1,4 +1,4 @@
-use super::{Broken, Chain, DESCRIPTORS_MAX, Span, Table, take_front, take_last_byte};
+use super::{Broken, Chain, DESCRIPTORS_MAX, Span, Table, Turn, take_front, take_last_byte};
 use crate::memory::GuestMemory;
 use std::sync::Arc;
 use virtio_queue::desc::split::Descriptor;
@@ -86,6 +86,29 @@ fn a_walk_ends_at_its_bound() {
         put(&memory, 0x2000, index, (0, 1, if index + 1 < entries { NEXT } else { 0 }, index + 1));
     }
     assert_eq!(Chain::default().walk(&memory, TABLE, 0), Err(Broken::Endless));
+}
+
+#[test]
+fn a_turn_is_over_after_one_long_chain_or_many_short_ones() {
+    let memory = memory();
+    let chain_of = |count: u16| {
+        put(&memory, 0x1000, 0, (0x2000, u32::from(count) * 16, INDIRECT, 0));
+        for index in 0..count {
+            put(&memory, 0x2000, index, (0, 1, if index + 1 < count { NEXT } else { 0 }, index + 1));
+        }
+        let mut chain = Chain::default();
+        chain.walk(&memory, TABLE, 0).expect("whole");
+        chain
+    };
+    for (descriptors, chains) in [(2, 96), (3, 64), (64, 3), (191, 2), (192, 1), (1000, 1)] {
+        let chain = chain_of(descriptors);
+        let mut turn = Turn::default();
+        for _ in 0..chains {
+            assert!(!turn.is_over(), "{chains} chains of {descriptors}");
+            turn.count(&chain);
+        }
+        assert!(turn.is_over(), "{chains} chains of {descriptors}");
+    }
 }
 
 #[test]
