@@ -3,7 +3,8 @@
 use crate::counters::{Counters, Counts};
 use crate::error::Error;
 use crate::notifier::Signal;
-use crate::session::{Session, Workers};
+use crate::session::Session;
+use crate::workers::Workers;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::Shutdown;

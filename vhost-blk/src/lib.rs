@@ -48,6 +48,7 @@ mod server;
 mod session;
 mod watch;
 mod worker;
+mod workers;
 
 pub use counters::{Count, Counts};
 pub use error::Error;

@@ -48,6 +48,13 @@ pub(crate) struct Parts {
     pub(crate) write_through: bool,
 }
 
+/// What became of a ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopped {
+    /// Where the next request would be.
+    pub(crate) base: u16,
+}
+
 impl Ring {
     /// Brings the queue, the in-flight region and the guest's memory into agreement. Nothing when the ring is not in
     /// the guest's memory.
@@ -96,9 +103,9 @@ impl Ring {
         self.taken == 0 && !self.owes()
     }
 
-    /// Where the next request would be.
-    pub(crate) fn base(&self) -> u16 {
-        self.queue.next_avail()
+    /// What there is to say of it when it stops.
+    pub(crate) fn stopped(&self) -> Stopped {
+        Stopped { base: self.queue.next_avail() }
     }
 
     /// The next head and its chain, if the driver has one for us.

@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::export::{Export, ExportOptions, ExportStatus};
 use crate::limits::QUEUES_MAX;
-use crate::session::Workers;
 use crate::worker::{Mailbox, Message, Worker};
+use crate::workers::Workers;
 use parking_lot::Mutex;
 use std::thread::JoinHandle;
 use thinpool::{Name, Pool};

@@ -1,20 +1,18 @@
 //! One connection of a monitor: the vhost-user protocol. It collects what a ring is made of, hands rings that have
 //! everything to the workers, and takes them back before anything about them changes (V4).
 
-use crate::address_space::AddressSpace;
 use crate::config::{CONFIG_BYTES, Shape, WRITEBACK_AT, encode, window};
-use crate::counters::{Counters, RingCounters};
+use crate::counters::Counters;
 use crate::features::{Features, protocol};
 use crate::inflight::{Layout, Region};
 use crate::limits::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX};
 use crate::memory::Memory;
 use crate::notifier::{Call, Kick};
 use crate::ring::{Parts, Ring};
-use crate::worker::{Mailbox, Message};
+use crate::workers::{Place, Running, Workers};
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, Ordering};
 use thinpool::Attachment;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -23,45 +21,6 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_queue::{Queue, QueueT};
-
-/// The workers of a server, the next number of a ring, and the addresses for the memory of their guests.
-#[derive(Debug, Clone)]
-pub(crate) struct Workers {
-    mailboxes: Arc<[Mailbox]>,
-    numbers: Arc<AtomicU64>,
-    space: AddressSpace,
-}
-
-impl Workers {
-    pub(crate) fn new(mailboxes: Vec<Mailbox>) -> Self {
-        Self { mailboxes: mailboxes.into(), numbers: Arc::default(), space: AddressSpace::default() }
-    }
-
-    /// In turn, so that the rings of an export are spread over the cores.
-    fn start(&self, ring: Ring, counters: Arc<RingCounters>) -> Running {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let turn = usize::try_from(number).unwrap_or_default() % self.mailboxes.len();
-        let mailbox = self.mailboxes[turn].clone();
-        mailbox.send(Message::Start { number, ring: Box::new(ring), counters });
-        Running { mailbox, number }
-    }
-}
-
-/// A ring a worker has.
-#[derive(Debug)]
-struct Running {
-    mailbox: Mailbox,
-    number: u64,
-}
-
-impl Running {
-    /// Where the next request would be, once nothing of the ring is in flight.
-    fn stop(self) -> Option<u16> {
-        let (stopped, heard) = channel();
-        self.mailbox.send(Message::Stop { number: self.number, stopped });
-        heard.recv().ok()
-    }
-}
 
 /// What has been told of a ring.
 #[derive(Debug, Default)]
@@ -73,6 +32,7 @@ struct Setup {
     call: Option<File>,
     error: Option<File>,
     is_enabled: bool,
+    place: Place,
     running: Option<Running>,
 }
 
@@ -107,7 +67,7 @@ impl Session {
         counters: Arc<Counters>,
     ) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
-        let memory = Memory::new(workers.space.clone());
+        let memory = Memory::new(workers.space());
         Self {
             attachment,
             workers,
@@ -135,7 +95,9 @@ impl Session {
             return;
         }
         let ring = self.assemble(index).and_then(Ring::start);
-        self.rings[index].running = ring.map(|ring| self.workers.start(ring, self.counters.of_ring(index)));
+        let setup = &mut self.rings[index];
+        let counters = self.counters.of_ring(index);
+        setup.running = ring.map(|ring| self.workers.start(ring, counters, &mut setup.place));
     }
 
     fn assemble(&self, index: usize) -> Option<Parts> {
@@ -197,7 +159,7 @@ impl Session {
 
     fn forget(&mut self) {
         self.stop_all();
-        self.rings.iter_mut().for_each(|setup| *setup = Setup::default());
+        self.rings.iter_mut().for_each(Setup::forget);
         self.features = Features(0);
         self.region = None;
     }
@@ -210,9 +172,14 @@ impl Session {
 
 impl Setup {
     fn stop(&mut self) {
-        if let Some(base) = self.running.take().and_then(Running::stop) {
-            self.base = base;
+        if let Some(stopped) = self.running.take().and_then(Running::stop) {
+            self.base = stopped.base;
         }
+    }
+
+    /// All that was told.
+    fn forget(&mut self) {
+        *self = Self { place: self.place, ..Self::default() };
     }
 }
 
@@ -272,7 +239,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<Vec<u64>>> {
-        let mut memory = Memory::new(self.workers.space.clone());
+        let mut memory = Memory::new(self.workers.space());
         for (region, file) in regions.iter().zip(files) {
             memory.add(region.into(), file).map_err(|_| Error::InvalidParam)?;
         }

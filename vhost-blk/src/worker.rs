@@ -10,7 +10,7 @@ use crate::counters::{Asked, Kind, RingCounters, bytes_of};
 use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
-use crate::ring::Ring;
+use crate::ring::{Ring, Stopped};
 use crate::watch::Watch;
 use blockstore::{Buffer, Durability};
 use parking_lot::Mutex;
@@ -33,10 +33,10 @@ pub(crate) enum Message {
         ring: Box<Ring>,
         counters: Arc<RingCounters>,
     },
-    /// Take nothing more from the ring, finish what was taken, and say where the next request would be (V4).
+    /// Take nothing more from the ring, finish what was taken, and say what became of it (V4).
     Stop {
         number: u64,
-        stopped: Sender<u16>,
+        stopped: Sender<Stopped>,
     },
     End,
 }
@@ -78,7 +78,7 @@ struct Served {
     ring: Box<Ring>,
     counters: Arc<RingCounters>,
     /// Who wants to hear that it has stopped.
-    stopping: Option<Sender<u16>>,
+    stopping: Option<Sender<Stopped>>,
 }
 
 impl Served {
@@ -239,11 +239,11 @@ impl Worker {
         for place in &mut self.rings {
             let done = |served: &mut Served| served.stopping.is_some() && served.ring.is_idle();
             if let Some(Served { ring, stopping: Some(stopped), .. }) = place.take_if(done) {
-                let base = ring.base();
+                let outcome = ring.stopped();
                 // Whoever hears of the end finds nothing of the ring any more, its attachment neither (V6).
                 drop(ring);
                 // A session that has gone does not want to know.
-                let _gone_is_fine = stopped.send(base);
+                let _gone_is_fine = stopped.send(outcome);
             }
         }
     }
