@@ -29,6 +29,8 @@ pub(crate) const FREE: u64 = 0x8000;
 
 pub(crate) struct Monitor {
     pub(crate) frontend: Frontend,
+    /// What was negotiated.
+    pub(crate) features: u64,
     pub(crate) memory: Arc<MmapRegion>,
     file: File,
     pub(crate) kick: EventFd,
@@ -42,15 +44,15 @@ pub(crate) struct Monitor {
 pub(crate) const EVENT_INDEX: u64 = 1 << 29;
 
 /// With everything the back end has, except these features.
-fn negotiate(socket: &Path, without: u64) -> Frontend {
+fn negotiate(socket: &Path, without: u64) -> (Frontend, u64) {
     let mut frontend = Frontend::connect(socket, 2).expect("connected");
     frontend.set_owner().expect("owner");
-    let features = frontend.get_features().expect("features");
-    frontend.set_features(features & !without).expect("what was offered");
+    let features = frontend.get_features().expect("features") & !without;
+    frontend.set_features(features).expect("what was offered");
     let offered = frontend.get_protocol_features().expect("protocol features");
     frontend.set_protocol_features(offered).expect("what was offered");
     frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-    frontend
+    (frontend, features)
 }
 
 impl Monitor {
@@ -68,8 +70,8 @@ impl Monitor {
     }
 
     /// The same for a driver that does not know some of the features.
-    pub(crate) fn connect_without(socket: &Path, features: u64) -> Self {
-        let frontend = negotiate(socket, features);
+    pub(crate) fn connect_without(socket: &Path, without: u64) -> Self {
+        let (frontend, features) = negotiate(socket, without);
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
         file.set_len(u64::try_from(MEMORY_BYTES).expect("small")).expect("long enough");
         let of_memory = FileOffset::new(file.try_clone().expect("cloned"), 0);
@@ -77,6 +79,7 @@ impl Monitor {
         let event = || EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).expect("an event");
         Self {
             frontend,
+            features,
             memory,
             file,
             kick: event(),
@@ -103,7 +106,7 @@ impl Monitor {
 
     /// The back end has died; this is its successor.
     pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
-        self.frontend = negotiate(socket, EVENT_INDEX);
+        (self.frontend, self.features) = negotiate(socket, EVENT_INDEX);
         if let Some((found, file)) = &self.in_flight {
             self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
         }
@@ -135,17 +138,28 @@ impl Monitor {
         available: usize,
         used: usize,
     ) -> Result<(), vhost::Error> {
+        self.frontend.set_vring_num(0, size)?;
+        self.set_rest_of_ring(descriptors, available, used)
+    }
+
+    /// All but its size.
+    pub(crate) fn set_rest_of_ring(
+        &mut self,
+        descriptors: usize,
+        available: usize,
+        used: usize,
+    ) -> Result<(), vhost::Error> {
         let at = |offset: usize| self.base().wrapping_add(u64::try_from(offset).expect("small"));
         let addresses = VringConfigData {
-            queue_max_size: size,
-            queue_size: size,
+            // The size is another message's.
+            queue_max_size: QUEUE_SIZE,
+            queue_size: QUEUE_SIZE,
             flags: 0,
             desc_table_addr: at(descriptors),
             used_ring_addr: at(used),
             avail_ring_addr: at(available),
             log_addr: None,
         };
-        self.frontend.set_vring_num(0, size)?;
         self.frontend.set_vring_base(0, 0)?;
         self.frontend.set_vring_addr(0, &addresses)?;
         self.frontend.set_vring_call(0, &self.call)?;

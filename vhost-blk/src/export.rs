@@ -3,7 +3,7 @@
 use crate::counters::{Counters, Counts};
 use crate::error::Error;
 use crate::notifier::Signal;
-use crate::session::Session;
+use crate::session::{Session, goes_on};
 use crate::workers::Workers;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -163,8 +163,8 @@ impl Serving {
         );
         let session = Arc::new(std::sync::Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(stream, session);
-        // After any error the stream may be out of step; the monitor connects again. Rings are taken back with the session.
-        while handler.handle_request().is_ok() {}
+        // Rings are taken back with the session.
+        while goes_on(&handler.handle_request()) {}
         drop(handler);
         *self.line.connection.lock() = None;
     }

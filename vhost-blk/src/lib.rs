@@ -14,7 +14,7 @@
 //!
 //! Invariants, cited by number:
 //! * V1: nothing in guest memory and nothing a monitor sends makes this crate panic, spin, or hold more memory than
-//!   `limits` adds up to. A ring that lies is left broken; others go on.
+//!   `limits` adds up to. A ring that lies is broken until its monitor takes it back; others go on.
 //! * V2: each descriptor and each header is read once, and only the copy is judged; only `request::validate` makes a
 //!   `Command`, and nothing behind it checks again.
 //! * V3: every head that was taken is put into the used ring exactly once, also after the death of this process: it is

@@ -102,6 +102,10 @@ impl Memory {
         Ok(())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
     /// Of all regions.
     fn bytes(&self) -> u64 {
         self.regions.iter().map(|region| region.size).sum()

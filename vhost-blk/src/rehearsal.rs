@@ -6,7 +6,7 @@ use crate::limits::{DESCRIPTORS_MAX, REQUEST_BYTES_MAX};
 use crate::memory::GuestMemory;
 use crate::request::{Command, Data, HEADER_BYTES, Header, Range, SEGMENT_BYTES, Segment, Terms, validate};
 use crate::server::Server;
-use crate::session::Session;
+use crate::session::{Session, goes_on};
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -91,7 +91,7 @@ pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std:
     monitor.set_nonblocking(true)?;
     let _some_may_be_lost = monitor.write_all(script);
     monitor.shutdown(Shutdown::Write)?;
-    while handler.handle_request().is_ok() {}
+    while goes_on(&handler.handle_request()) {}
     Ok(())
 }
 

@@ -53,6 +53,7 @@ pub(crate) struct Parts {
 pub(crate) struct Stopped {
     /// Where the next request would be.
     pub(crate) base: u16,
+    pub(crate) is_broken: bool,
 }
 
 impl Ring {
@@ -105,7 +106,7 @@ impl Ring {
 
     /// What there is to say of it when it stops.
     pub(crate) fn stopped(&self) -> Stopped {
-        Stopped { base: self.queue.next_avail() }
+        Stopped { base: self.queue.next_avail(), is_broken: self.is_broken }
     }
 
     /// The next head and its chain, if the driver has one for us.

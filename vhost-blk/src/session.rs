@@ -11,6 +11,7 @@ use crate::notifier::{Call, Kick};
 use crate::ring::{Parts, Ring};
 use crate::workers::{Place, Running, Workers};
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thinpool::Attachment;
@@ -25,13 +26,15 @@ use virtio_queue::{Queue, QueueT};
 /// What has been told of a ring.
 #[derive(Debug, Default)]
 struct Setup {
-    size: u16,
+    size: Option<u32>,
     base: u16,
     addresses: Option<Addresses>,
     kick: Option<File>,
     call: Option<File>,
     error: Option<File>,
     is_enabled: bool,
+    /// It has lied; nothing more is taken from it until its monitor takes it back or begins anew.
+    is_broken: bool,
     place: Place,
     running: Option<Running>,
 }
@@ -43,6 +46,10 @@ struct Addresses {
     available: u64,
     used: u64,
 }
+
+/// All of a ring is told, and it cannot be.
+#[derive(Debug)]
+struct Impossible;
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -85,44 +92,66 @@ impl Session {
         self.rings.iter_mut().for_each(Setup::stop);
     }
 
-    fn start_all(&mut self) {
-        (0..self.rings.len()).for_each(|index| self.start(index));
+    /// Hands every ring that is told to its worker, also those behind one that cannot be.
+    fn start_all(&mut self) -> Result<()> {
+        let refused = (0..self.rings.len()).filter(|index| self.start_or_tell(*index).is_err()).count();
+        if refused == 0 { Ok(()) } else { refuse() }
     }
 
-    /// Hands the ring to a worker if everything is there. What is not there yet will come, or the ring stays silent.
-    fn start(&mut self, index: usize) {
-        if self.rings[index].running.is_some() {
-            return;
+    /// A ring that cannot be does not stay silent: its error descriptor says so, and the answer to the message.
+    fn start_or_tell(&mut self, index: usize) -> Result<()> {
+        self.start(index).or_else(|Impossible| {
+            self.rings[index].give_error();
+            refuse()
+        })
+    }
+
+    /// Hands the ring to its worker if everything is there. What is not there yet will come.
+    fn start(&mut self, index: usize) -> std::result::Result<(), Impossible> {
+        let setup = &self.rings[index];
+        if setup.running.is_some() || setup.is_broken || !self.is_told(setup) {
+            return Ok(());
         }
-        let ring = self.assemble(index).and_then(Ring::start);
+        let ring = self.assemble(index).and_then(Ring::start).ok_or(Impossible)?;
         let setup = &mut self.rings[index];
         let counters = self.counters.of_ring(index);
-        setup.running = ring.map(|ring| self.workers.start(ring, counters, &mut setup.place));
+        setup.running = Some(self.workers.start(ring, counters, &mut setup.place));
+        Ok(())
     }
 
+    fn is_told(&self, setup: &Setup) -> bool {
+        let is_enabled = setup.is_enabled || !self.features.knows_protocol();
+        let is_whole = setup.size.is_some() && setup.addresses.is_some() && setup.kick.is_some();
+        is_enabled && is_whole && !self.memory.is_empty()
+    }
+
+    /// Nothing when it cannot be.
     fn assemble(&self, index: usize) -> Option<Parts> {
         let setup = &self.rings[index];
-        if self.features.knows_protocol() && !setup.is_enabled {
-            return None;
-        }
-        let kick = Kick::adopt(setup.kick.as_ref()?.try_clone().ok()?)?;
-        let call = |file: &Option<File>| Call::adopt(file.as_ref()?.try_clone().ok()?);
-        let addresses = setup.addresses?;
+        let call = |file: &Option<File>| match file {
+            Some(file) => Call::adopt(file.try_clone().ok()?).map(Some),
+            None => Some(None),
+        };
+        let (size, addresses) = (u16::try_from(setup.size?).ok()?, setup.addresses?);
         let mut queue = Queue::new(QUEUE_SIZE_MAX).ok()?;
-        queue.try_set_size(setup.size).ok()?;
+        queue.try_set_size(size).ok()?;
         queue.try_set_desc_table_address(self.memory.translate(addresses.descriptors)?).ok()?;
         queue.try_set_avail_ring_address(self.memory.translate(addresses.available)?).ok()?;
         queue.try_set_used_ring_address(self.memory.translate(addresses.used)?).ok()?;
         queue.set_event_idx(self.features.event_idx());
         queue.set_next_avail(setup.base);
-        let number = u16::try_from(index).ok()?;
+        let in_flight = match &self.region {
+            // Without its part, what it had taken would be lost with this process (V3).
+            Some(region) => Some(region.part(u16::try_from(index).ok()?, size)?),
+            None => None,
+        };
         Some(Parts {
             queue,
             memory: self.memory.table()?,
-            kick,
-            call: call(&setup.call),
-            error: call(&setup.error),
-            in_flight: self.region.as_ref().and_then(|region| region.part(number, setup.size)),
+            kick: Kick::adopt(setup.kick.as_ref()?.try_clone().ok()?)?,
+            call: call(&setup.call)?,
+            error: call(&setup.error)?,
+            in_flight,
             attachment: self.attachment.for_thread(),
             write_through: !self.features.can_flush() || self.is_write_through(),
         })
@@ -134,15 +163,23 @@ impl Session {
         let setup = self.rings.get_mut(index).ok_or(Error::InvalidParam)?;
         setup.stop();
         change(setup);
-        self.start(index);
-        Ok(())
+        self.start_or_tell(index)
     }
 
-    /// Changes what all rings depend on.
-    fn change_all<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+    /// Changes what all rings depend on. An error means that one of them cannot be any more; the change is made.
+    fn change_all(&mut self, change: impl FnOnce(&mut Self)) -> Result<()> {
         self.stop_all();
-        let result = change(self);
-        self.start_all();
+        change(self);
+        self.start_all()
+    }
+
+    /// Memory that comes and goes piece by piece: a ring that is outside of it now may be inside with the next piece.
+    fn change_memory<T>(&mut self, change: impl FnOnce(&mut Memory) -> T) -> T {
+        self.stop_all();
+        let result = change(&mut self.memory);
+        for index in 0..self.rings.len() {
+            let _outside_is_fine = self.start(index);
+        }
         result
     }
 
@@ -174,6 +211,15 @@ impl Setup {
     fn stop(&mut self) {
         if let Some(stopped) = self.running.take().and_then(Running::stop) {
             self.base = stopped.base;
+            self.is_broken = stopped.is_broken;
+        }
+    }
+
+    /// Tells the monitor, if it wants to hear of it.
+    fn give_error(&self) {
+        let cloned = self.error.as_ref().and_then(|file| file.try_clone().ok());
+        if let Some(error) = cloned.and_then(Call::adopt) {
+            error.give();
         }
     }
 
@@ -199,6 +245,17 @@ fn refuse_other_files<T>(file: Option<&File>, adopt: fn(File) -> Option<T>) -> R
         Some(None) => Err(Error::InvalidParam),
         Some(Some(_)) | None => Ok(()),
     }
+}
+
+/// The answer to a message about a ring that cannot be. The other rings have nothing to do with it: [`goes_on`].
+fn refuse<T>() -> Result<T> {
+    Err(Error::ReqHandlerError(io::ErrorKind::InvalidInput.into()))
+}
+
+/// Whether a connection goes on after a message. After other errors than [`refuse`] the stream may be out of step; the monitor
+/// connects again.
+pub(crate) fn goes_on(handled: &Result<()>) -> bool {
+    matches!(handled, Ok(()) | Err(Error::ReqHandlerError(_)))
 }
 
 fn unsupported<T>() -> Result<T> {
@@ -229,8 +286,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         if features & !offered.0 != 0 {
             return Err(Error::InvalidParam);
         }
-        self.change_all(|session| session.features = Features(features));
-        Ok(())
+        self.change_all(|session| session.features = Features(features))
     }
 
     fn set_mem_table(
@@ -243,16 +299,14 @@ impl VhostUserBackendReqHandlerMut for Session {
         for (region, file) in regions.iter().zip(files) {
             memory.add(region.into(), file).map_err(|_| Error::InvalidParam)?;
         }
-        self.change_all(|session| session.memory = memory);
-        Ok(None)
+        self.change_all(|session| session.memory = memory).map(|()| None)
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
-        let size = u16::try_from(num).map_err(|_| Error::InvalidParam)?;
-        if !size.is_power_of_two() || size > QUEUE_SIZE_MAX {
-            return Err(Error::InvalidParam);
-        }
-        self.change(index, |setup| setup.size = size)
+        self.change(index, |setup| setup.size = Some(num))?;
+        // Said at once, and again by the ring when the rest of it is there.
+        let possible = num.is_power_of_two() && num <= u32::from(QUEUE_SIZE_MAX);
+        if possible { Ok(()) } else { refuse() }
     }
 
     fn set_vring_addr(
@@ -277,8 +331,8 @@ impl VhostUserBackendReqHandlerMut for Session {
         let at = usize::try_from(index).map_err(|_| Error::InvalidParam)?;
         let setup = self.rings.get_mut(at).ok_or(Error::InvalidParam)?;
         setup.stop();
-        // The ring starts again with its next kick descriptor.
-        setup.kick = None;
+        // The ring starts again with its next kick descriptor, whatever it was.
+        (setup.kick, setup.is_broken) = (None, false);
         Ok(VhostUserVringState::new(index, u32::from(setup.base)))
     }
 
@@ -294,7 +348,12 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_vring_err(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         refuse_other_files(fd.as_ref(), Call::adopt)?;
-        self.change(u32::from(index), |setup| setup.error = fd)
+        self.change(u32::from(index), |setup| {
+            setup.error = fd;
+            if setup.is_broken {
+                setup.give_error();
+            }
+        })
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
@@ -325,7 +384,7 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
         let (WRITEBACK_AT, [writeback]) = (offset, bytes) else { return Err(Error::InvalidParam) };
         let write_through = *writeback == 0;
-        self.change_all(|session| session.set_write_through(write_through));
+        let _is_no_answer_to_this = self.change_all(|session| session.set_write_through(write_through));
         Ok(())
     }
 
@@ -341,7 +400,8 @@ impl VhostUserBackendReqHandlerMut for Session {
         let layout = layout(inflight)?;
         let (region, file) = Region::create(layout).map_err(|_| Error::BackendInternalError)?;
         region.note_write_through(self.is_write_through());
-        self.change_all(|session| session.region = Some(region));
+        // An error would be no answer, which has the file; a ring that does not fit says so itself.
+        let _told_by_its_descriptor = self.change_all(|session| session.region = Some(region));
         let bytes = u64::try_from(layout.bytes()).expect("it is bounded");
         Ok((VhostUserInflight::new(bytes, 0, layout.queues, layout.entries), file))
     }
@@ -354,8 +414,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.change_all(|session| {
             session.region = Some(region);
             session.set_write_through(write_through);
-        });
-        Ok(())
+        })
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {
@@ -368,12 +427,12 @@ impl VhostUserBackendReqHandlerMut for Session {
         fd: File,
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<u64>> {
-        let added = self.change_all(|session| session.memory.add(region.into(), fd));
+        let added = self.change_memory(|memory| memory.add(region.into(), fd));
         added.map(|()| None).map_err(|_| Error::InvalidParam)
     }
 
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
-        self.change_all(|session| session.memory.remove(region.into())).map_err(|_| Error::InvalidParam)
+        self.change_memory(|memory| memory.remove(region.into())).map_err(|_| Error::InvalidParam)
     }
 
     fn set_device_state_fd(
