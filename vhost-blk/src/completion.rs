@@ -77,10 +77,47 @@ pub(crate) fn gather(ring: &Ring, spans: &[Span]) -> Option<Buffer> {
     Some(buffer)
 }
 
-/// The volume's name, cut or padded to what an identifier is.
+/// The volume's name, padded to what an identifier is. Of a name that is longer, its beginning and a checksum of all of it: cut names
+/// would look alike, and disks with them. Names of one length that differ in up to four letters beside each other never do.
 pub(crate) fn identifier(name: &str) -> Buffer {
     let mut bytes = [0; ID_BYTES];
-    let length = name.len().min(ID_BYTES);
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let mut put = |text: &str| bytes[..text.len()].copy_from_slice(text.as_bytes());
+    if name.len() <= ID_BYTES {
+        put(name);
+    } else {
+        let sum = format!("-{:08x}", crc32c::crc32c(name.as_bytes()));
+        // Names are ASCII; one that is not has no beginning here.
+        let beginning = name.get(..ID_BYTES - sum.len()).unwrap_or_default();
+        put(&format!("{beginning}{sum}"));
+    }
     Buffer::from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identifier;
+    use std::collections::BTreeSet;
+
+    fn text(name: &str) -> String {
+        let found = identifier(name).to_vec();
+        let end = found.iter().position(|byte| *byte == 0).unwrap_or(found.len());
+        assert!(found.len() == 20 && found[end..].iter().all(|byte| *byte == 0));
+        String::from_utf8(found[..end].to_vec()).expect("ASCII")
+    }
+
+    #[test]
+    fn a_name_is_its_identifier_as_long_as_it_fits() {
+        for name in ["a", "desk-07@before", "twenty-bytes-of-name"] {
+            assert_eq!(text(name), name);
+        }
+    }
+
+    #[test]
+    fn long_names_that_begin_alike_have_identifiers_of_their_own() {
+        assert_eq!(text("twenty-one-bytes-of-n"), "twenty-one--0d88e086");
+        let names = (0..1000).map(|number| format!("classroom-berlin-mitte-desk-{number:03}"));
+        let all: BTreeSet<String> = names.map(|name| text(&name)).collect();
+        assert_eq!(all.len(), 1000);
+        assert!(all.iter().all(|one| one.starts_with("classroom-b-")));
+    }
 }

@@ -391,6 +391,24 @@ fn a_call_that_was_missed_is_given_by_the_next_life_of_the_ring() {
 }
 
 #[test]
+fn disks_with_long_names_that_begin_alike_say_which_they_are() {
+    const GET_ID: u32 = 8;
+    let names = ["class-7b-berlin-mitte-desk-1", "class-7b-berlin-mitte-desk-2"];
+    let served = Served::start(&names.map(|name| (name, MIB)));
+    let identifiers = names.map(|name| {
+        served.server.export(&served.order(name, Access::ReadWrite, 1)).expect("exported");
+        let mut monitor = Monitor::start(&served.socket(name));
+        describe_read(&monitor, 20);
+        monitor.header(HEADER, GET_ID, 0);
+        assert_eq!(verdict(&mut monitor), Verdict::Status(0));
+        (DATA..DATA + 20).map(|at| char::from(monitor.byte(at))).collect::<String>()
+    });
+    assert_ne!(identifiers[0], identifiers[1]);
+    assert!(identifiers.iter().all(|one| one.starts_with("class-7b-be-")), "{identifiers:?}");
+    served.end();
+}
+
+#[test]
 fn a_read_says_how_much_of_its_buffer_was_written() {
     let field = Field::new();
     for (sector, status, written) in [(0, 0, 4097), (8 * MIB / 512, 1, 0)] {
