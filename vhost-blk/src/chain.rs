@@ -16,11 +16,10 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Leaves out so many bytes at its beginning, which it has.
-    fn cut_front(&mut self, length: u32) -> Option<()> {
+    /// Leaves out so many bytes at its beginning, which it has. At the end of all addresses there is no memory.
+    fn cut_front(&mut self, length: u32) {
         self.length -= length;
-        self.address = GuestAddress(self.address.0.checked_add(u64::from(length))?);
-        Some(())
+        self.address = GuestAddress(self.address.0.saturating_add(u64::from(length)));
     }
 }
 
@@ -143,12 +142,30 @@ pub(crate) fn take_front(memory: &GuestMemory, spans: &mut Vec<Span>, bytes: &mu
         if length == span.length {
             whole += 1;
         } else {
-            span.cut_front(length)?;
+            span.cut_front(length);
         }
     }
     // All at once: a driver may have sent a thousand that are empty.
     spans.drain(..whole);
     (at == bytes.len()).then_some(())
+}
+
+/// Keeps the first `bytes` of the spans, and moves what is behind them to the end of `rest`.
+pub(crate) fn split(spans: &mut Vec<Span>, bytes: u32, rest: &mut Vec<Span>) {
+    let (mut left, mut whole) = (bytes, 0);
+    while let Some(span) = spans.get(whole).filter(|span| span.length <= left) {
+        left -= span.length;
+        whole += 1;
+    }
+    if let Some(cut) = spans.get_mut(whole).filter(|_| left > 0) {
+        let front = Span { length: left, ..*cut };
+        cut.cut_front(left);
+        rest.extend_from_slice(&spans[whole..]);
+        spans[whole] = front;
+        spans.truncate(whole + 1);
+    } else {
+        rest.extend(spans.drain(whole..));
+    }
 }
 
 /// Takes the last byte off the spans: the status of a block request.

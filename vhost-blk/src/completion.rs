@@ -2,6 +2,7 @@
 
 use crate::chain::{Span, total};
 use crate::counters::Asked;
+use crate::parts::Rest;
 use crate::request::{ID_BYTES, Status};
 use crate::ring::Ring;
 use blockstore::Buffer;
@@ -15,8 +16,12 @@ pub(crate) struct Pending {
     pub(crate) ring: usize,
     pub(crate) head: u16,
     pub(crate) status: GuestAddress,
-    /// Where the driver has room for data.
+    /// Where the driver has room for data, of the part that is under way.
     pub(crate) data: Vec<Span>,
+    /// What comes after that part.
+    pub(crate) rest: Rest,
+    /// Bytes of the parts before it that were written to the driver.
+    pub(crate) written: u32,
     /// Memory it holds.
     pub(crate) bytes: u64,
     pub(crate) asked: Asked,
@@ -33,11 +38,8 @@ pub(crate) struct Delivered {
 /// Writes data and status where the driver wants them.
 pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &Payload) -> Delivered {
     let (status, written) = match payload {
-        Payload::Buffer(buffer) if buffer.is_lent() => {
-            (status, u32::try_from(buffer.len()).expect("a segment's length").saturating_add(1))
-        }
-        Payload::Buffer(buffer) => match scatter(ring, &pending.data, buffer) {
-            Some(written) => (status, written.saturating_add(1)),
+        Payload::Buffer(_) => match fill(ring, pending, payload) {
+            Some(written) => (status, pending.written.saturating_add(written).saturating_add(1)),
             None => (Status::IoError, 0),
         },
         // The length counts from the first byte for the device to write: virtio 1.2, section 2.7.8.2.
@@ -46,6 +48,15 @@ pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &
     // Without a place for its status a head can still be used; the driver cannot have meant it.
     let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);
     Delivered { status, written }
+}
+
+/// Writes data where the driver wants it. How many bytes that are; nothing when it is no memory.
+pub(crate) fn fill(ring: &Ring, pending: &Pending, payload: &Payload) -> Option<u32> {
+    match payload {
+        Payload::Buffer(buffer) if buffer.is_lent() => u32::try_from(buffer.len()).ok(),
+        Payload::Buffer(buffer) => scatter(ring, &pending.data, buffer),
+        Payload::None | Payload::Extents(_) => Some(0),
+    }
 }
 
 fn scatter(ring: &Ring, spans: &[Span], bytes: &[u8]) -> Option<u32> {

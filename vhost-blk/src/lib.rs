@@ -40,6 +40,7 @@ mod inflight;
 mod limits;
 mod memory;
 mod notifier;
+mod parts;
 #[cfg(any(test, feature = "rehearsal"))]
 pub mod rehearsal;
 mod request;

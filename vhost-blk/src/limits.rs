@@ -10,8 +10,10 @@ pub(crate) const QUEUE_SIZE_MAX: u16 = 1024;
 pub(crate) const SEGMENTS_MAX: u32 = 126;
 /// Bytes of one segment.
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 128 << 10;
-/// Bytes of data in one request: all of its segments, each as long as it may be.
-pub(crate) const REQUEST_BYTES_MAX: u32 = SEGMENTS_MAX * SEGMENT_BYTES_MAX;
+/// Bytes of data the engine gets at a time: a request of as many segments as offered, each as long as it may be.
+pub(crate) const PART_BYTES_MAX: u32 = SEGMENTS_MAX * SEGMENT_BYTES_MAX;
+/// Bytes of data in one request: the most whole sectors whose length, and a status byte, a used ring can tell.
+pub(crate) const TRANSFER_BYTES_MAX: u32 = u32::MAX - 511;
 /// Descriptors one request may have, its indirect table included.
 pub(crate) const DESCRIPTORS_MAX: u16 = QUEUE_SIZE_MAX;
 /// Sectors of one discard or write-zeroes: 1 GiB.

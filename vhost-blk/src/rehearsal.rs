@@ -2,8 +2,9 @@
 
 use crate::chain::{Chain, Table, take_front, take_last_byte, total};
 use crate::counters::Counters;
-use crate::limits::{DESCRIPTORS_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{DESCRIPTORS_MAX, PART_BYTES_MAX};
 use crate::memory::GuestMemory;
+use crate::parts::Rest;
 use crate::request::{Command, Data, HEADER_BYTES, Header, Range, SEGMENT_BYTES, Segment, Terms, validate};
 use crate::server::Server;
 use crate::session::{Session, goes_on};
@@ -18,7 +19,7 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 const MEMORY_BYTES: usize = 1 << 16;
 const TABLE_SIZE: u16 = 16;
 /// Bytes of the disk that requests are judged against.
-const SIZE: u64 = 1 << 24;
+const SIZE: u64 = 1 << 26;
 
 /// Guest memory that begins with the script and repeats it; the table of a ring is at its beginning. Walks and judges every
 /// head. Returns how many requests were legal.
@@ -60,6 +61,16 @@ fn judge(memory: &GuestMemory, chain: &mut Chain) -> Option<()> {
     };
     let data = Data { readable: total(&chain.readable), writable: total(&chain.writable) };
     let command = validate(header, segment, data, Terms { size: SIZE, read_only: false }).ok()?;
+    let mut rest = Rest::default();
+    let mut part = Some(rest.cut(command, chain));
+    while let Some(command) = part {
+        look_at(command, chain);
+        part = rest.next(chain);
+    }
+    Some(())
+}
+
+fn look_at(command: Command, chain: &Chain) {
     let inside = |range: Range| {
         let end = range.offset.checked_add(range.length).expect("a legal range has an end");
         let whole = range.offset.is_multiple_of(512) && range.length.is_multiple_of(512);
@@ -68,12 +79,12 @@ fn judge(memory: &GuestMemory, chain: &mut Chain) -> Option<()> {
     match command {
         Command::Read(range) | Command::Write(range) => {
             inside(range);
-            assert!(range.length <= u64::from(REQUEST_BYTES_MAX));
+            assert!(range.length <= u64::from(PART_BYTES_MAX));
+            assert_eq!(range.length, total(&chain.readable) + total(&chain.writable));
         }
         Command::Discard(range) | Command::WriteZeroes { range, .. } => inside(range),
         Command::Flush | Command::GetId => {}
     }
-    Some(())
 }
 
 /// Sends the script to a session as a monitor that hangs up afterwards. Returns when the session has ended.

@@ -1,6 +1,6 @@
 //! One request of a driver: virtio 1.2, section 5.2.6. [`validate`] alone decides what is legal.
 
-use crate::limits::{DISCARD_SECTORS_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{DISCARD_SECTORS_MAX, TRANSFER_BYTES_MAX};
 use thinpool::SECTOR_BYTES;
 use virtio_bindings::bindings::virtio_blk as blk;
 
@@ -77,6 +77,25 @@ pub(crate) enum Command {
     GetId,
 }
 
+impl Command {
+    /// A transfer's first bytes, in whole sectors, and what is left of it. Parts of what is legal are legal.
+    pub(crate) fn split(self, bytes: u64) -> (Command, Option<Command>) {
+        match self {
+            Command::Read(range) => range.split(bytes, Command::Read),
+            Command::Write(range) => range.split(bytes, Command::Write),
+            other => (other, None),
+        }
+    }
+}
+
+impl Range {
+    fn split(self, bytes: u64, kind: fn(Range) -> Command) -> (Command, Option<Command>) {
+        let first = Range { length: self.length.min(bytes), ..self };
+        let rest = Range { offset: self.offset + first.length, length: self.length - first.length };
+        (kind(first), (rest.length > 0).then(|| kind(rest)))
+    }
+}
+
 impl Header {
     pub(crate) fn parse(raw: &[u8; HEADER_BYTES]) -> Self {
         Self { kind: u32_at(raw, 0), sector: u64_at(raw, 8) }
@@ -137,7 +156,7 @@ pub(crate) fn validate(
 }
 
 fn transfer(sector: u64, length: u64, terms: Terms) -> Result<Range, Status> {
-    if length == 0 || length > u64::from(REQUEST_BYTES_MAX) || !length.is_multiple_of(SECTOR_BYTES) {
+    if length == 0 || length > u64::from(TRANSFER_BYTES_MAX) || !length.is_multiple_of(SECTOR_BYTES) {
         return Err(Status::IoError);
     }
     inside(sector, length, terms)

@@ -5,10 +5,11 @@
 
 use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
 use crate::clock::{Clock, Moment};
-use crate::completion::{Pending, deliver, gather, identifier, lend};
+use crate::completion::{Pending, deliver, fill, gather, identifier, lend};
 use crate::counters::{Asked, Kind, RingCounters, bytes_of};
 use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
+use crate::parts::Rest;
 use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
 use crate::ring::{Ring, Stopped};
 use crate::watch::Watch;
@@ -188,19 +189,14 @@ impl Worker {
         });
         let pending = &mut self.pending[index];
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
+        pending.written = 0;
+        let (header, alignment) = (Header::parse(&raw), self.channel.memory_alignment());
+        let prepared = prepare(ring, &mut self.chain, header, alignment, &mut pending.rest);
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
-        let header = Header::parse(&raw);
         pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
-        match prepare(ring, &mut self.chain, header, self.channel.memory_alignment()) {
-            Ok(Prepared::Engine(action, bytes)) => {
-                pending.bytes = bytes;
-                pending.asked.bytes = bytes_of(&action);
-                self.bytes_in_flight += bytes;
-                let tag = u64::try_from(index).expect("an index");
-                let request = Request { tag, attachment: ring.attachment.clone(), action };
-                self.channel.enqueue(request).expect("the channel has room");
-            }
+        match prepared {
+            Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
             Ok(Prepared::Now(payload)) => {
                 served.complete(pending, Ok(&payload), now);
                 self.vacant.push(index);
@@ -212,6 +208,18 @@ impl Worker {
         }
     }
 
+    /// Holds `bytes` of memory until the engine has answered.
+    fn enqueue(&mut self, index: usize, action: Action, bytes: u64) {
+        let pending = &mut self.pending[index];
+        pending.bytes = bytes;
+        pending.asked.bytes += bytes_of(&action);
+        self.bytes_in_flight += bytes;
+        let served = self.rings[pending.ring].as_ref().expect(STAYS);
+        let tag = u64::try_from(index).expect("an index");
+        let request = Request { tag, attachment: served.ring.attachment.clone(), action };
+        self.channel.enqueue(request).expect("the channel has room");
+    }
+
     /// Lets the engine go on and answers what it has finished.
     fn answer(&mut self) -> bool {
         self.channel.poll(&mut self.replies);
@@ -219,15 +227,43 @@ impl Worker {
             return false;
         }
         let now = self.clock.now();
-        for Reply { tag, result } in self.replies.drain(..) {
+        let mut replies = std::mem::take(&mut self.replies);
+        for Reply { tag, result } in replies.drain(..) {
             let index = usize::try_from(tag).expect("an index of ours");
             let pending = &self.pending[index];
             self.bytes_in_flight -= pending.bytes;
-            let served = self.rings[pending.ring].as_mut().expect("a ring stays until its last request (V4)");
-            served.complete(pending, result.as_ref().map_err(|_| Status::IoError), now);
+            let result = match result {
+                Ok(payload) if pending.rest.is_empty() => Ok(payload),
+                // Its head is used with its last part.
+                Ok(payload) => match self.go_on(index, &payload) {
+                    Ok(()) => continue,
+                    Err(status) => Err(status),
+                },
+                Err(_) => Err(Status::IoError),
+            };
+            let pending = &self.pending[index];
+            let served = self.rings[pending.ring].as_mut().expect(STAYS);
+            served.complete(pending, result.as_ref().map_err(|status| *status), now);
             self.vacant.push(index);
         }
+        self.replies = replies;
         true
+    }
+
+    /// Delivers a part of a transfer and gives the engine the next, in the place that the part has left.
+    fn go_on(&mut self, index: usize, payload: &Payload) -> Result<(), Status> {
+        let pending = &mut self.pending[index];
+        let ring = &self.rings[pending.ring].as_ref().expect(STAYS).ring;
+        let written = fill(ring, pending, payload).ok_or(Status::IoError)?;
+        pending.written = pending.written.saturating_add(written);
+        let command = pending.rest.next(&mut self.chain).expect("the caller has seen it");
+        pending.data.clear();
+        pending.data.extend_from_slice(&self.chain.writable);
+        match perform(ring, &self.chain, command, self.channel.memory_alignment())? {
+            Prepared::Engine(action, bytes) => self.enqueue(index, action, bytes),
+            Prepared::Now(_) => unreachable!("only transfers have parts"),
+        }
+        Ok(())
     }
 
     fn call(&mut self) {
@@ -337,8 +373,16 @@ enum Prepared {
     Now(Payload),
 }
 
-/// `alignment` is what the device wants of memory.
-fn prepare(ring: &Ring, chain: &mut Chain, header: Header, alignment: usize) -> Result<Prepared, Status> {
+const STAYS: &str = "a ring stays until its last request (V4)";
+
+/// `alignment` is what the device wants of memory; `rest` is what comes after the first part.
+fn prepare(
+    ring: &Ring,
+    chain: &mut Chain,
+    header: Header,
+    alignment: usize,
+    rest: &mut Rest,
+) -> Result<Prepared, Status> {
     let mut segment = None;
     if header.has_segment() {
         let mut raw = [0; SEGMENT_BYTES];
@@ -346,8 +390,15 @@ fn prepare(ring: &Ring, chain: &mut Chain, header: Header, alignment: usize) -> 
         segment = there.map(|()| Segment::parse(&raw));
     }
     let data = Data { readable: total(&chain.readable), writable: total(&chain.writable) };
+    let command = validate(header, segment, data, ring.terms())?;
+    let command = rest.cut(command, chain);
+    perform(ring, chain, command, alignment)
+}
+
+/// What of the chain is data belongs to the command.
+fn perform(ring: &Ring, chain: &Chain, command: Command, alignment: usize) -> Result<Prepared, Status> {
     let durability = if ring.write_through { Durability::Through } else { Durability::Cached };
-    let action = match validate(header, segment, data, ring.terms())? {
+    let action = match command {
         Command::Read(range) => {
             let buffer = lend(ring, &chain.writable, alignment)
                 .unwrap_or_else(|| Buffer::zeroed(usize::try_from(range.length).expect("it is bounded")));

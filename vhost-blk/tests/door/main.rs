@@ -152,6 +152,45 @@ fn many_requests_at_a_time_are_each_answered_once() {
     served.end();
 }
 
+/// As the drivers of firmware do it, which take none of the sizes that are offered.
+#[test]
+fn a_request_longer_than_what_is_offered_is_served_in_parts() {
+    const LENGTH: usize = (40 << 20) + 512;
+    let served = Served::start(&[("desk", 64 * MIB)]);
+    // The second slot begins where no sector of memory does.
+    let mut driver = served.export_with("desk", Access::ReadWrite, 2, LENGTH + 8);
+    let bytes: Vec<u8> = (0..LENGTH.div_ceil(8)).flat_map(usize::to_le_bytes).take(LENGTH).collect();
+    for (slot, offset) in [(0, 512), (1, 1024 * 4096)] {
+        driver.fill(slot, &bytes);
+        assert_eq!(ask(&mut driver, slot, Ask::Write { offset, length: LENGTH }), OK);
+        for slot in [0, 1] {
+            driver.fill(slot, &vec![0; LENGTH]);
+            assert_eq!(ask(&mut driver, slot, Ask::Read { offset, length: LENGTH }), OK);
+            assert!(driver.bytes(slot, LENGTH) == bytes, "slot {slot}, from {offset} on");
+        }
+    }
+    let behind = 64 * MIB - (40 << 20);
+    assert_ne!(ask(&mut driver, 0, Ask::Read { offset: behind, length: LENGTH }), OK, "a sector too long");
+    drop(driver);
+    served.end();
+}
+
+/// One request in a slot of its own, answered.
+fn ask(driver: &mut Driver, slot: usize, what: Ask) -> i32 {
+    driver.submit(slot, what).expect("room in the ring");
+    driver.kick().expect("kicked");
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        driver.answers(&mut answers);
+        if let [(answered, result)] = answers[..] {
+            assert_eq!(answered, slot);
+            return result;
+        }
+        driver.wait(100).expect("waited");
+    }
+    panic!("no answer");
+}
+
 #[test]
 fn a_monitor_comes_back_and_finds_its_disk() {
     let served = Served::start(&[("desk", 8 * MIB)]);

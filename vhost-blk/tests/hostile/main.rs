@@ -391,6 +391,30 @@ fn a_call_that_was_missed_is_given_by_the_next_life_of_the_ring() {
 }
 
 #[test]
+fn a_read_in_parts_says_how_much_all_of_them_were() {
+    const SIZE: u16 = 64;
+    const SEGMENTS: u16 = 40;
+    let served = Served::start(&[("large", 64 * MIB)]);
+    served.server.export(&served.order("large", Access::ReadWrite, 1)).expect("exported");
+    let mut monitor = Monitor::connect(&served.socket("large"));
+    monitor.set_up(SIZE);
+    monitor.header(HEADER, IN, 0);
+    monitor.describe(0, HEADER, 16, NEXT, 1);
+    // The same half of a mebibyte again and again.
+    (1..=SEGMENTS).for_each(|index| monitor.describe(index, 0x8_0000, 0x8_0000, NEXT | WRITE, index + 1));
+    monitor.describe(SEGMENTS + 1, STATUS, 1, WRITE, 0);
+    monitor.put(usize::try_from(STATUS).expect("small"), &[UNTOUCHED]);
+    monitor.put(0x8_0000, &[UNTOUCHED; 0x8_0000]);
+    monitor.offer_in(0, SIZE);
+    assert!(monitor.is_called(10_000), "an answer");
+    assert_eq!((monitor.used(), monitor.byte(STATUS)), (1, 0));
+    assert_eq!(monitor.first_used_length(), u32::from(SEGMENTS) * 0x8_0000 + 1);
+    assert!((0x8_0000..0x10_0000).all(|at| monitor.byte(at) == 0), "nothing was ever written there");
+    drop(monitor);
+    served.end();
+}
+
+#[test]
 fn disks_with_long_names_that_begin_alike_say_which_they_are() {
     const GET_ID: u32 = 8;
     let names = ["class-7b-berlin-mitte-desk-1", "class-7b-berlin-mitte-desk-2"];
