@@ -6,7 +6,7 @@ use crate::handler::parse_name;
 use crate::run_directory::RunDirectory;
 use crate::wire::{ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
-use thinpool::{Access, Pool};
+use thinpool::{Access, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
 
@@ -46,6 +46,11 @@ impl Doors {
         let what = format!("{name} is exported as before");
         let parsed = parse_name(name, &what)?;
         self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))
+    }
+
+    /// A volume has another size.
+    pub(crate) fn resized(&self, name: &Name) {
+        self.vhost.resized(name);
     }
 
     pub(crate) fn exports(&self) -> Vec<ExportView> {

@@ -53,7 +53,15 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         other => {
             let what = describe(&other);
             let command = lower(other, &what)?;
-            match run(pool, command, watcher).map_err(|error| explain::engine(what, &error))? {
+            let resized = match &command {
+                Command::Resize { name, .. } => Some(name.clone()),
+                _ => None,
+            };
+            let outcome = run(pool, command, watcher).map_err(|error| explain::engine(what, &error))?;
+            if let (Some(name), Some(doors)) = (resized, &held.doors) {
+                doors.resized(&name);
+            }
+            match outcome {
                 Outcome::Checked(report) => Ok(Answer::Checked(report.into())),
                 Outcome::Done => Ok(Answer::Done),
             }

@@ -6,8 +6,14 @@ mod vhost_client;
 use cli_program::{Daemon, Place};
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
+use vhost::VhostBackend;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost_client::{Ask, Driver};
 
 const BLOCK: usize = 4096;
@@ -64,6 +70,47 @@ fn a_clone_is_exported_used_listed_and_given_back() {
     drop(image);
     assert_eq!(daemon.stop().code, Some(0));
     place.ok(&["pool", "check"]);
+}
+
+/// Bytes of the disk, as a monitor reads them.
+fn capacity(frontend: &mut Frontend) -> u64 {
+    let (_, bytes) =
+        frontend.get_config(0, 8, VhostUserConfigFlags::empty(), &[0; 8]).expect("a configuration");
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes")) * 512
+}
+
+#[test]
+fn a_virtual_machine_hears_of_the_new_size_of_its_disk() {
+    let (place, daemon) = place();
+    place.ok(&["volume", "create", "data", "--size", "8M"]);
+    let mut frontend = Frontend::connect(export(&place, &["data"]), 1).expect("connected");
+    frontend.set_owner().expect("owner");
+    let features = frontend.get_features().expect("features");
+    frontend.set_features(features).expect("what was offered");
+    let protocol = frontend.get_protocol_features().expect("protocol features");
+    assert!(protocol.contains(VhostUserProtocolFeatures::BACKEND_REQ));
+    frontend.set_protocol_features(protocol).expect("what was offered");
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    // Nobody listens yet, and that is fine.
+    place.ok(&["volume", "resize", "data", "--size", "12M"]);
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    frontend.set_backend_request_fd(&theirs).expect("taken");
+    drop(theirs);
+    assert_eq!(capacity(&mut frontend), 12 << 20);
+    place.ok(&["volume", "resize", "data", "--size", "16M"]);
+    let mut message = [0; 12];
+    ours.read_exact(&mut message).expect("it is told");
+    let config_change = 2_u32;
+    assert_eq!(message[..4], config_change.to_ne_bytes());
+    assert_eq!(message[4..], [1_u32, 0].map(u32::to_ne_bytes).concat());
+    assert_eq!(capacity(&mut frontend), 16 << 20);
+    // A monitor that hears nothing any more, and one that has gone, hold nobody up.
+    drop(ours);
+    place.ok(&["volume", "resize", "data", "--size", "20M"]);
+    drop(frontend);
+    place.ok(&["volume", "resize", "data", "--size", "24M"]);
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]

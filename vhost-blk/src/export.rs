@@ -1,5 +1,6 @@
 //! An export: a volume, its socket, and the thread that talks to its monitor, one connection after the other.
 
+use crate::back_channel::BackChannel;
 use crate::counters::{Counters, Counts};
 use crate::error::Error;
 use crate::notifier::Signal;
@@ -56,6 +57,8 @@ struct Line {
     closing: Signal,
     is_closing: AtomicBool,
     connection: Mutex<Option<UnixStream>>,
+    /// Where its monitor listens, if it does.
+    back_channel: Mutex<Option<BackChannel>>,
 }
 
 impl Export {
@@ -66,6 +69,7 @@ impl Export {
             closing: Signal::new().map_err(Error::Thread)?,
             is_closing: AtomicBool::new(false),
             connection: Mutex::default(),
+            back_channel: Mutex::default(),
         });
         let counters = Arc::new(Counters::new(options.queues));
         let serving = Serving {
@@ -84,6 +88,13 @@ impl Export {
 
     pub(crate) fn name(&self) -> String {
         self.attachment.name()
+    }
+
+    /// Tells the monitor, if there is one that listens, to read the configuration again.
+    pub(crate) fn tell_of_change(&self) {
+        if let Some(back_channel) = &*self.line.back_channel.lock() {
+            back_channel.tell_of_change();
+        }
     }
 
     pub(crate) fn status(&self) -> ExportStatus {
@@ -149,7 +160,7 @@ impl Serving {
     }
 
     fn serve(&self, stream: UnixStream) {
-        let Ok(connection) = stream.try_clone() else { return };
+        let (Ok(connection), Ok(heard)) = (stream.try_clone(), stream.try_clone()) else { return };
         *self.line.connection.lock() = Some(connection);
         if self.line.is_closing() {
             self.line.hang_up();
@@ -164,8 +175,16 @@ impl Serving {
         let session = Arc::new(std::sync::Mutex::new(session));
         let mut handler = BackendReqHandler::from_stream(stream, session);
         // Rings are taken back with the session.
-        while goes_on(&handler.handle_request()) {}
+        loop {
+            if let Some(back_channel) = BackChannel::overhear(&heard) {
+                *self.line.back_channel.lock() = Some(back_channel);
+            }
+            if !goes_on(&handler.handle_request()) {
+                break;
+            }
+        }
         drop(handler);
+        *self.line.back_channel.lock() = None;
         *self.line.connection.lock() = None;
     }
 }

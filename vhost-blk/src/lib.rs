@@ -27,6 +27,7 @@
 #![deny(unsafe_code)]
 
 mod address_space;
+mod back_channel;
 mod chain;
 mod clock;
 mod completion;

@@ -85,6 +85,12 @@ impl Server {
         Ok(())
     }
 
+    /// The volume has another size: its guest is told, if it is exported and its monitor listens.
+    pub fn resized(&self, name: &Name) {
+        let text = name.to_string();
+        self.exports.lock().iter().filter(|export| export.name() == text).for_each(Export::tell_of_change);
+    }
+
     #[cfg(any(test, feature = "rehearsal"))]
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
