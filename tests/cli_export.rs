@@ -101,9 +101,8 @@ fn a_virtual_machine_hears_of_the_new_size_of_its_disk() {
     place.ok(&["volume", "resize", "data", "--size", "16M"]);
     let mut message = [0; 12];
     ours.read_exact(&mut message).expect("it is told");
-    let config_change = 2_u32;
-    assert_eq!(message[..4], config_change.to_ne_bytes());
-    assert_eq!(message[4..], [1_u32, 0].map(u32::to_ne_bytes).concat());
+    let config_change_of_version_one = [2_u32, 1, 0].map(u32::to_ne_bytes).concat();
+    assert_eq!(message[..], config_change_of_version_one);
     assert_eq!(capacity(&mut frontend), 16 << 20);
     // A monitor that hears nothing any more, and one that has gone, hold nobody up.
     drop(ours);

@@ -27,6 +27,18 @@ pub(crate) struct Pending {
     pub(crate) asked: Asked,
 }
 
+impl Pending {
+    /// Delivers a part that is not the last; false when there is no other after it, or it cannot be delivered.
+    pub(crate) fn deliver_part(&mut self, ring: &Ring, payload: &Payload) -> bool {
+        if self.rest.is_empty() {
+            return false;
+        }
+        let Some(written) = fill(ring, self, payload) else { return false };
+        self.written = self.written.saturating_add(written);
+        true
+    }
+}
+
 /// What the driver will find. Its head is not used yet.
 #[derive(Debug)]
 pub(crate) struct Delivered {
@@ -51,7 +63,7 @@ pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &
 }
 
 /// Writes data where the driver wants it. How many bytes that are; nothing when it is no memory.
-pub(crate) fn fill(ring: &Ring, pending: &Pending, payload: &Payload) -> Option<u32> {
+fn fill(ring: &Ring, pending: &Pending, payload: &Payload) -> Option<u32> {
     match payload {
         Payload::Buffer(buffer) if buffer.is_lent() => u32::try_from(buffer.len()).ok(),
         Payload::Buffer(buffer) => scatter(ring, &pending.data, buffer),

@@ -5,7 +5,7 @@
 
 use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
 use crate::clock::{Clock, Moment};
-use crate::completion::{Pending, deliver, fill, gather, identifier, lend};
+use crate::completion::{Pending, deliver, gather, identifier, lend};
 use crate::counters::{Asked, Kind, RingCounters, bytes_of};
 use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
@@ -15,6 +15,7 @@ use crate::ring::{Ring, Stopped};
 use crate::watch::Watch;
 use blockstore::{Buffer, Durability};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,6 +106,10 @@ pub(crate) struct Worker {
     pending: Vec<Pending>,
     vacant: Vec<usize>,
     bytes_in_flight: u64,
+    /// Transfers that wait for their next part.
+    waiting: VecDeque<usize>,
+    /// Who is the first to take in this turn.
+    first: usize,
     chain: Chain,
     replies: Vec<Reply>,
     ending: bool,
@@ -124,6 +129,8 @@ impl Worker {
             pending: Vec::new(),
             vacant: Vec::new(),
             bytes_in_flight: 0,
+            waiting: VecDeque::new(),
+            first: 0,
             chain: Chain::default(),
             replies: Vec::new(),
             ending: false,
@@ -157,21 +164,59 @@ impl Worker {
         taken | answered
     }
 
+    /// Rings, and behind them the transfers that have more parts. Each turn another is first: what is left of room and memory is
+    /// nobody's for long.
     fn take_requests(&mut self) -> bool {
         // One look at the clock for all that this turn takes.
         let mut taken = None;
-        for place in 0..self.rings.len() {
-            let mut turn = Turn::default();
-            while !turn.is_over() && self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX {
-                let may_take = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
-                let Some(served) = self.rings[place].as_mut().filter(may_take) else { break };
-                let Some(head) = served.ring.take(&mut self.chain) else { break };
-                let now = *taken.get_or_insert_with(|| self.clock.now());
-                turn.count(&self.chain);
-                self.begin(place, head, now);
-            }
+        let count = self.rings.len() + 1;
+        self.first = (self.first + 1) % count;
+        let mut any = false;
+        for place in (self.first..count).chain(0..self.first) {
+            any |= if place < self.rings.len() { self.take_from(place, &mut taken) } else { self.resume() };
         }
-        taken.is_some()
+        any
+    }
+
+    fn may_take(&self) -> bool {
+        self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX
+    }
+
+    fn take_from(&mut self, place: usize, taken: &mut Option<Moment>) -> bool {
+        let (mut turn, mut any) = (Turn::default(), false);
+        while !turn.is_over() && self.may_take() {
+            let goes_on = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
+            let Some(served) = self.rings[place].as_mut().filter(goes_on) else { break };
+            let Some(head) = served.ring.take(&mut self.chain) else { break };
+            let now = *taken.get_or_insert_with(|| self.clock.now());
+            turn.count(&self.chain);
+            self.begin(place, head, now);
+            any = true;
+        }
+        any
+    }
+
+    /// Gives the engine the next part of transfers that are longer than it gets at a time.
+    fn resume(&mut self) -> bool {
+        let mut any = false;
+        while self.may_take() {
+            let Some(index) = self.waiting.pop_front() else { break };
+            let pending = &mut self.pending[index];
+            let served = self.rings[pending.ring].as_mut().expect(STAYS);
+            let command = pending.rest.next(&mut self.chain).expect("or it would not wait");
+            pending.data.clear();
+            pending.data.extend_from_slice(&self.chain.writable);
+            match perform(&served.ring, &self.chain, command, self.channel.memory_alignment()) {
+                Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
+                Ok(Prepared::Now(_)) => unreachable!("only transfers have parts"),
+                Err(status) => {
+                    served.complete(pending, Err(status), self.clock.now());
+                    self.vacant.push(index);
+                }
+            }
+            any = true;
+        }
+        any
     }
 
     /// Judges the chain that was just walked, and gives it to the engine or answers it at once.
@@ -227,43 +272,22 @@ impl Worker {
             return false;
         }
         let now = self.clock.now();
-        let mut replies = std::mem::take(&mut self.replies);
-        for Reply { tag, result } in replies.drain(..) {
+        for Reply { tag, result } in self.replies.drain(..) {
             let index = usize::try_from(tag).expect("an index of ours");
-            let pending = &self.pending[index];
+            let pending = &mut self.pending[index];
             self.bytes_in_flight -= pending.bytes;
-            let result = match result {
-                Ok(payload) if pending.rest.is_empty() => Ok(payload),
-                // Its head is used with its last part.
-                Ok(payload) => match self.go_on(index, &payload) {
-                    Ok(()) => continue,
-                    Err(status) => Err(status),
-                },
-                Err(_) => Err(Status::IoError),
-            };
-            let pending = &self.pending[index];
             let served = self.rings[pending.ring].as_mut().expect(STAYS);
-            served.complete(pending, result.as_ref().map_err(|status| *status), now);
+            match result {
+                // Its head is used with its last part.
+                Ok(payload) if pending.deliver_part(&served.ring, &payload) => {
+                    self.waiting.push_back(index);
+                    continue;
+                }
+                result => served.complete(pending, result.as_ref().map_err(|_| Status::IoError), now),
+            }
             self.vacant.push(index);
         }
-        self.replies = replies;
         true
-    }
-
-    /// Delivers a part of a transfer and gives the engine the next, in the place that the part has left.
-    fn go_on(&mut self, index: usize, payload: &Payload) -> Result<(), Status> {
-        let pending = &mut self.pending[index];
-        let ring = &self.rings[pending.ring].as_ref().expect(STAYS).ring;
-        let written = fill(ring, pending, payload).ok_or(Status::IoError)?;
-        pending.written = pending.written.saturating_add(written);
-        let command = pending.rest.next(&mut self.chain).expect("the caller has seen it");
-        pending.data.clear();
-        pending.data.extend_from_slice(&self.chain.writable);
-        match perform(ring, &self.chain, command, self.channel.memory_alignment())? {
-            Prepared::Engine(action, bytes) => self.enqueue(index, action, bytes),
-            Prepared::Now(_) => unreachable!("only transfers have parts"),
-        }
-        Ok(())
     }
 
     fn call(&mut self) {
@@ -338,7 +362,7 @@ impl Worker {
     /// Sleeps until a kick, a completion or a message, unless one of them is there already.
     fn sleep(&mut self) {
         let mut quiet = self.channel.listen() && !self.is_over();
-        let may_take = self.channel.has_room() && self.bytes_in_flight < WORKER_BYTES_MAX;
+        let may_take = self.may_take();
         for served in self.rings.iter_mut().flatten().filter(|served| served.stopping.is_none()) {
             quiet &= served.ring.listen() || !may_take;
         }

@@ -4,6 +4,7 @@
 mod rings;
 #[path = "../door/served.rs"]
 mod served;
+mod shares;
 #[path = "../../../tests/vhost_client/mod.rs"]
 mod vhost_client;
 #[path = "../../../tests/vhost_monitor/mod.rs"]
