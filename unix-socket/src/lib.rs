@@ -10,10 +10,10 @@
 //! * U3: only its own file is removed at the end, not what has taken its place since.
 #![forbid(unsafe_code)]
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Connections the kernel keeps until they are accepted.
@@ -85,43 +85,71 @@ impl Drop for SocketFile {
 fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
     remove_stale(path)?;
-    let make = || -> io::Result<(OwnedFd, Stat)> {
+    let make = || -> io::Result<SocketFile> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-        if Mode::from_raw_mode(stat(path)?.st_mode) != Mode::from_raw_mode(mode) {
-            rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?;
-        }
-        let file = stat(path)?;
-        rustix::net::listen(&socket, BACKLOG)?;
-        Ok((socket, file))
+        let file = complete_mode(path, Mode::from_raw_mode(mode))?;
+        let made = SocketFile { socket, path: path.to_owned(), file: identity(&file) };
+        rustix::net::listen(&made.socket, BACKLOG)?;
+        Ok(made)
     };
-    let (socket, file) = make().map_err(listen)?;
-    Ok(SocketFile { socket, path: path.to_owned(), file: identity(&file) })
+    make().map_err(listen)
 }
 
-/// Clears the place of a server that died: only a socket, only our own, and only when nobody answers on it.
+/// Gives a socket file of ours the rights the umask has taken away. The file is opened first and then looked at: whatever
+/// takes its place in a directory of others, a symbolic link to a file of ours not excepted, is left as it is.
+fn complete_mode(path: &Path, mode: Mode) -> io::Result<Stat> {
+    let file =
+        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::fstat(&file)?;
+    if !is_socket(&found) || !is_ours(&found) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    if Mode::from_raw_mode(found.st_mode) != mode {
+        // By the descriptor: one that was opened as a path only cannot be changed otherwise.
+        rustix::fs::chmodat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), mode, AtFlags::empty())?;
+    }
+    Ok(found)
+}
+
+/// Clears the place of a server that died.
 fn remove_stale(path: &Path) -> Result<(), Error> {
+    let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    let Some(found) = find_stale(path)? else { return Ok(()) };
+    if stat(path).is_ok_and(|again| identity(&again) != identity(&found)) {
+        return Err(Error::InUse(path.to_owned()));
+    }
+    std::fs::remove_file(path).map_err(listen)
+}
+
+/// What may be replaced: only a socket, only our own, and only when nobody answers on it. Nothing when nothing is there.
+fn find_stale(path: &Path) -> Result<Option<Stat>, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
     let found = match stat(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(listen(error)),
     };
-    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+    if !is_socket(&found) {
         return Err(Error::NotASocket(path.to_owned()));
     }
-    if found.st_uid != rustix::process::geteuid().as_raw() {
+    if !is_ours(&found) {
         return Err(Error::ForeignSocket(path.to_owned()));
     }
     if !is_dead(path).map_err(listen)? {
         return Err(Error::InUse(path.to_owned()));
     }
-    if stat(path).is_ok_and(|again| identity(&again) != identity(&found)) {
-        return Err(Error::InUse(path.to_owned()));
-    }
-    std::fs::remove_file(path).map_err(listen)
+    Ok(Some(found))
+}
+
+fn is_socket(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+}
+
+fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
 /// Whether nobody listens on a socket. A server too busy to accept is alive, and is not waited for.
@@ -143,7 +171,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, SocketFile};
+    use super::{Error, Mode, SocketFile, complete_mode};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
@@ -191,6 +219,28 @@ mod tests {
             assert!(path.exists());
         }
         assert_eq!(std::fs::read(&file).expect("still there"), b"data");
+    }
+
+    /// What a directory that others may write to can do between the making of a socket and its rights.
+    #[test]
+    fn rights_go_to_no_other_file_than_a_socket_of_ours() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let precious = directory.path().join("precious");
+        std::fs::write(&precious, "data").expect("written");
+        let mode = |path: &Path| path.symlink_metadata().expect("there").permissions().mode() & 0o7777;
+        let before = mode(&precious);
+        let link = directory.path().join("door.sock");
+        std::os::unix::fs::symlink(&precious, &link).expect("linked");
+        for path in [&link, &precious] {
+            complete_mode(path, Mode::from_raw_mode(0o666)).expect_err("no socket");
+        }
+        assert_eq!(mode(&precious), before);
+        let socket = directory.path().join("other.sock");
+        let _listener = UnixListener::bind(&socket).expect("bound");
+        for wanted in [0o600, 0o666, 0o640] {
+            complete_mode(&socket, Mode::from_raw_mode(wanted)).expect("a socket of ours");
+            assert_eq!(mode(&socket), wanted);
+        }
     }
 
     #[test]
