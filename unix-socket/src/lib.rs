@@ -6,10 +6,14 @@
 //!
 //! Invariants:
 //! * U1: at no time has the socket file more rights than it was asked for, whatever the process's umask is.
-//! * U2: only a dead socket of the same user is replaced; anything else at the path is left alone.
+//! * U2: only a dead socket of the same user is replaced; anything else at the path is left alone. One server starts at a
+//!   path at a time.
 //! * U3: only its own file is removed at the end, not what has taken its place since.
 #![forbid(unsafe_code)]
 
+mod place;
+
+use crate::place::Place;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -84,6 +88,9 @@ impl Drop for SocketFile {
 /// second time on the file, because the process's umask may have taken some away. Only then it listens.
 fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    // What cannot be replaced is said also where nothing can be made.
+    find_stale(path)?;
+    let _place = Place::take(path)?;
     remove_stale(path)?;
     let make = || -> io::Result<SocketFile> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
