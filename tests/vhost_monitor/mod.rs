@@ -31,6 +31,8 @@ pub(crate) struct Monitor {
     pub(crate) frontend: Frontend,
     /// What was negotiated.
     pub(crate) features: u64,
+    /// Features its driver does not know.
+    without: u64,
     pub(crate) memory: Arc<MmapRegion>,
     file: File,
     pub(crate) kick: EventFd,
@@ -80,6 +82,7 @@ impl Monitor {
         Self {
             frontend,
             features,
+            without,
             memory,
             file,
             kick: event(),
@@ -106,7 +109,7 @@ impl Monitor {
 
     /// The back end has died; this is its successor.
     pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
-        (self.frontend, self.features) = negotiate(socket, EVENT_INDEX);
+        (self.frontend, self.features) = negotiate(socket, self.without);
         if let Some((found, file)) = &self.in_flight {
             self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
         }
@@ -215,6 +218,13 @@ impl Monitor {
     pub(crate) fn used(&self) -> u16 {
         let memory = self.memory.as_volatile_slice();
         u16::from_le(memory.load(USED + 2, Ordering::SeqCst).expect("inside the memory"))
+    }
+
+    /// Asks for a call once more than `seen` heads are used. For drivers that know event indexes.
+    pub(crate) fn call_after(&self, seen: u16, queue_size: u16) {
+        let at = AVAILABLE + 4 + usize::from(queue_size) * 2;
+        let memory = self.memory.as_volatile_slice();
+        memory.store(seen.to_le(), at, Ordering::SeqCst).expect("inside the memory");
     }
 
     /// The head in an entry of the used ring.
