@@ -219,9 +219,13 @@ impl Medium {
             Work::Answer(result) => result,
             Work::Read { at } => {
                 if let Operation::Read { buffer, .. } = &mut job.submission.operation {
-                    let mut bytes = Buffer::zeroed(buffer.len());
-                    self.read(at, &mut bytes);
-                    buffer.copy_from(0, &bytes);
+                    if buffer.is_lent() {
+                        let mut bytes = Buffer::zeroed(buffer.len());
+                        self.read(at, &mut bytes);
+                        buffer.copy_from(0, &bytes);
+                    } else {
+                        self.read(at, buffer);
+                    }
                 }
                 Ok(())
             }
@@ -241,6 +245,9 @@ impl Medium {
         match operation {
             Operation::Read { offset, buffer } => self.plan_read(*offset, bytes(buffer.len())),
             Operation::Write { buffer, durability, .. } => {
+                if !buffer.is_lent() {
+                    return self.plan_write(number, named, buffer, *durability);
+                }
                 let mut bytes = Buffer::zeroed(buffer.len());
                 buffer.copy_to(0, &mut bytes);
                 self.plan_write(number, named, &bytes, *durability)
