@@ -26,6 +26,12 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     fn is_read_only(&self) -> bool;
 
+    /// Whether memory that changes while it is written costs nothing but its own bytes. A disk may check what it gets
+    /// against a sum of what was there a moment before, and refuse it or find it damaged later.
+    fn bears_changing_memory(&self) -> bool {
+        false
+    }
+
     /// A channel that takes up to `depth` operations at a time (1 to [`DEPTH_MAX`]). One thread at a time uses it.
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError>;
 }

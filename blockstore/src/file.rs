@@ -70,6 +70,10 @@ impl Device for FileDevice {
         self.medium.access() == Access::ReadOnly
     }
 
+    fn bears_changing_memory(&self) -> bool {
+        self.medium.transfer().medium != MediumKind::Disk
+    }
+
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
         let inline = || Box::new(ImmediateChannel::new(self.medium.clone(), depth));
         match &self.way {

@@ -86,6 +86,10 @@ impl Device for RamDevice {
         false
     }
 
+    fn bears_changing_memory(&self) -> bool {
+        true
+    }
+
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
         Ok(Box::new(ImmediateChannel::new(self.medium.clone(), depth)))
     }

@@ -186,6 +186,11 @@ impl Channel {
         self.core.device.alignment()
     }
 
+    /// Whether the memory of a write may be a [`Loan`](blockstore::Loan). Others may change its bytes under way.
+    pub fn may_lend_writes(&self) -> bool {
+        self.core.device.bears_changing_memory()
+    }
+
     /// Requests submitted and not yet answered.
     pub fn in_flight(&self) -> usize {
         self.slots.len() - self.vacant.len()

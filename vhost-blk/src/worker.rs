@@ -206,7 +206,7 @@ impl Worker {
             let command = pending.rest.next(&mut self.chain).expect("or it would not wait");
             pending.data.clear();
             pending.data.extend_from_slice(&self.chain.writable);
-            match perform(&served.ring, &self.chain, command, self.channel.memory_alignment()) {
+            match perform(&served.ring, &self.chain, command, Lending::of(&self.channel)) {
                 Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
                 Ok(Prepared::Now(_)) => unreachable!("only transfers have parts"),
                 Err(status) => {
@@ -235,8 +235,8 @@ impl Worker {
         let pending = &mut self.pending[index];
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.written = 0;
-        let (header, alignment) = (Header::parse(&raw), self.channel.memory_alignment());
-        let prepared = prepare(ring, &mut self.chain, header, alignment, &mut pending.rest);
+        let (header, lending) = (Header::parse(&raw), Lending::of(&self.channel));
+        let prepared = prepare(ring, &mut self.chain, header, lending, &mut pending.rest);
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
         pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
@@ -390,6 +390,21 @@ impl Drop for Worker {
     }
 }
 
+/// What the device lets be lent to it.
+#[derive(Clone, Copy)]
+struct Lending {
+    /// Of memory, in bytes.
+    alignment: usize,
+    /// The guest may change what is being written.
+    writes: bool,
+}
+
+impl Lending {
+    fn of(channel: &Channel) -> Self {
+        Self { alignment: channel.memory_alignment(), writes: channel.may_lend_writes() }
+    }
+}
+
 /// What a legal request needs.
 enum Prepared {
     /// The engine, and so many bytes of memory.
@@ -399,12 +414,12 @@ enum Prepared {
 
 const STAYS: &str = "a ring stays until its last request (V4)";
 
-/// `alignment` is what the device wants of memory; `rest` is what comes after the first part.
+/// `rest` is what comes after the first part.
 fn prepare(
     ring: &Ring,
     chain: &mut Chain,
     header: Header,
-    alignment: usize,
+    lending: Lending,
     rest: &mut Rest,
 ) -> Result<Prepared, Status> {
     let mut segment = None;
@@ -416,22 +431,21 @@ fn prepare(
     let data = Data { readable: total(&chain.readable), writable: total(&chain.writable) };
     let command = validate(header, segment, data, ring.terms())?;
     let command = rest.cut(command, chain);
-    perform(ring, chain, command, alignment)
+    perform(ring, chain, command, lending)
 }
 
 /// What of the chain is data belongs to the command.
-fn perform(ring: &Ring, chain: &Chain, command: Command, alignment: usize) -> Result<Prepared, Status> {
+fn perform(ring: &Ring, chain: &Chain, command: Command, lending: Lending) -> Result<Prepared, Status> {
     let durability = if ring.write_through { Durability::Through } else { Durability::Cached };
     let action = match command {
         Command::Read(range) => {
-            let buffer = lend(ring, &chain.writable, alignment)
+            let buffer = lend(ring, &chain.writable, lending.alignment)
                 .unwrap_or_else(|| Buffer::zeroed(usize::try_from(range.length).expect("it is bounded")));
             return Ok(Prepared::Engine(Action::Read { offset: range.offset, buffer }, range.length));
         }
         Command::Write(range) => {
-            let buffer = lend(ring, &chain.readable, alignment)
-                .or_else(|| gather(ring, &chain.readable))
-                .ok_or(Status::IoError)?;
+            let lent = lending.writes.then(|| lend(ring, &chain.readable, lending.alignment)).flatten();
+            let buffer = lent.or_else(|| gather(ring, &chain.readable)).ok_or(Status::IoError)?;
             let write = Action::Write { offset: range.offset, buffer, durability };
             return Ok(Prepared::Engine(write, range.length));
         }
