@@ -88,6 +88,22 @@ fn what_the_engine_refuses_is_an_error_too() {
 }
 
 #[test]
+fn a_transfer_in_parts_is_one_request_with_the_bytes_of_all_parts() {
+    const LONG: usize = 20 << 20;
+    let served = Served::start(&[("desk", 32 * MIB)]);
+    let mut driver = served.export_with("desk", Access::ReadWrite, 1, LONG);
+    assert!(ask(&mut driver, Ask::Write { offset: 0, length: LONG }));
+    assert!(ask(&mut driver, Ask::Read { offset: 4096, length: LONG }));
+    assert!(!ask(&mut driver, Ask::Read { offset: 16 * MIB, length: LONG }));
+    let counts = counts(&served);
+    assert_eq!((counts.writes, counts.reads), (count(1, 0, 20 * MIB), count(2, 1, 20 * MIB)));
+    assert_sane(&counts.write_latencies, 1);
+    assert_sane(&counts.read_latencies, 2);
+    drop(driver);
+    served.end();
+}
+
+#[test]
 fn rings_add_up_and_counts_outlive_their_rings_and_monitors() {
     const ROUNDS: u64 = 6;
     let served = Served::start(&[("desk", 8 * MIB)]);
