@@ -100,6 +100,7 @@ pub(crate) struct Worker {
     /// The channel, the mailbox, and the kicks of the rings that are listened to.
     watch: Watch,
     clock: Clock,
+    lending: Lending,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
     /// By the tag of a request.
@@ -121,6 +122,7 @@ impl Worker {
         watch.add_events(mailbox.0.signal.as_fd())?;
         channel.descriptors().into_iter().try_for_each(|descriptor| watch.add(descriptor))?;
         Ok(Self {
+            lending: Lending::of(&channel),
             channel,
             mailbox,
             watch,
@@ -206,7 +208,7 @@ impl Worker {
             let command = pending.rest.next(&mut self.chain).expect("or it would not wait");
             pending.data.clear();
             pending.data.extend_from_slice(&self.chain.writable);
-            match perform(&served.ring, &self.chain, command, Lending::of(&self.channel)) {
+            match perform(&served.ring, &self.chain, command, self.lending) {
                 Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
                 Ok(Prepared::Now(_)) => unreachable!("only transfers have parts"),
                 Err(status) => {
@@ -235,8 +237,8 @@ impl Worker {
         let pending = &mut self.pending[index];
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.written = 0;
-        let (header, lending) = (Header::parse(&raw), Lending::of(&self.channel));
-        let prepared = prepare(ring, &mut self.chain, header, lending, &mut pending.rest);
+        let header = Header::parse(&raw);
+        let prepared = prepare(ring, &mut self.chain, header, self.lending, &mut pending.rest);
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
         pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
@@ -390,7 +392,7 @@ impl Drop for Worker {
     }
 }
 
-/// What the device lets be lent to it.
+/// What the device lets be lent to it; the same as long as it is open.
 #[derive(Clone, Copy)]
 struct Lending {
     /// Of memory, in bytes.
