@@ -104,13 +104,19 @@ impl Buffer {
 
     /// The same bytes in memory of the buffer's own: what is lent is copied, once.
     pub fn into_owned(self) -> Self {
-        if !self.is_lent() {
-            return self;
+        if self.is_lent() { self.copied() } else { self }
+    }
+
+    /// The same bytes once more, in memory of their own.
+    pub(crate) fn copied(&self) -> Self {
+        if self.is_empty() {
+            return Self::zeroed(0);
         }
+        // What lies behind them in the region belongs to no buffer and stays invisible.
         let (region, _) = Region::take(self.length);
-        let mut owned = Self { region: Some(region), start: 0, length: self.length };
-        self.copy_to(0, &mut owned);
-        owned
+        let mut copy = Self { region: Some(region), start: 0, length: self.length };
+        self.copy_to(0, &mut copy);
+        copy
     }
 
     /// Copies the bytes from `at` on out. Panics behind the end.

@@ -245,12 +245,8 @@ impl Medium {
         match operation {
             Operation::Read { offset, buffer } => self.plan_read(*offset, bytes(buffer.len())),
             Operation::Write { buffer, durability, .. } => {
-                if !buffer.is_lent() {
-                    return self.plan_write(number, named, buffer, *durability);
-                }
-                let mut bytes = Buffer::zeroed(buffer.len());
-                buffer.copy_to(0, &mut bytes);
-                self.plan_write(number, named, &bytes, *durability)
+                let copy = buffer.is_lent().then(|| buffer.copied());
+                self.plan_write(number, named, copy.as_ref().unwrap_or(buffer), *durability)
             }
             Operation::Flush => self.plan_flush(),
             Operation::Discard { offset, length } => {
