@@ -16,7 +16,7 @@ fn works_once_taken_back(monitor: &mut Monitor) {
 
 #[test]
 fn a_ring_of_an_impossible_size_is_refused_and_its_connection_goes_on() {
-    let mut field = Field::new();
+    let field = Field::new();
     for size in [0, 3, 17, 2048, 0x8000] {
         let mut monitor = Monitor::connect(&field.served.socket("victim"));
         monitor.share_memory();
@@ -26,13 +26,12 @@ fn a_ring_of_an_impossible_size_is_refused_and_its_connection_goes_on() {
         assert!(monitor.is_broken(), "{size} entries");
         works_once_taken_back(&mut monitor);
     }
-    field.check_neighbour();
     field.end();
 }
 
 #[test]
 fn a_ring_outside_of_memory_is_told_of_and_its_connection_goes_on() {
-    let mut field = Field::new();
+    let field = Field::new();
     let last = MEMORY_BYTES - 16;
     for (descriptors, available, used) in [
         (last, AVAILABLE, USED),
@@ -49,14 +48,13 @@ fn a_ring_outside_of_memory_is_told_of_and_its_connection_goes_on() {
         assert!(!monitor.is_called(50) && monitor.used() == 0);
         works_once_taken_back(&mut monitor);
     }
-    field.check_neighbour();
     field.end();
 }
 
 /// No such message is well-formed.
 #[test]
 fn a_ring_between_two_words_of_memory_is_refused() {
-    let mut field = Field::new();
+    let field = Field::new();
     for (descriptors, available, used) in [
         (DESCRIPTORS + 1, AVAILABLE, USED),
         (DESCRIPTORS, AVAILABLE + 1, USED),
@@ -66,14 +64,13 @@ fn a_ring_between_two_words_of_memory_is_refused() {
         monitor.share_memory();
         monitor.set_ring(QUEUE_SIZE, descriptors, available, used).expect_err("not aligned");
     }
-    field.check_neighbour();
     field.end();
 }
 
 /// What it takes could not be noted, and would be lost with the back end.
 #[test]
 fn a_ring_larger_than_its_part_of_the_in_flight_region_is_told_of() {
-    let mut field = Field::new();
+    let field = Field::new();
     let mut monitor = Monitor::connect(&field.served.socket("victim"));
     monitor.share_memory();
     monitor.track(QUEUE_SIZE / 2);
@@ -82,11 +79,7 @@ fn a_ring_larger_than_its_part_of_the_in_flight_region_is_told_of() {
     // A region for it makes it whole.
     monitor.track(QUEUE_SIZE);
     assert!(monitor.is_called(10_000), "a call it may have missed");
-    describe_read(&monitor, 512);
-    assert_eq!(verdict(&mut monitor), Verdict::Status(0));
-    drop(monitor);
-    field.check_neighbour();
-    field.end();
+    field.end_served(monitor);
 }
 
 /// As a monitor does it whose guest's memory changes its shape.
