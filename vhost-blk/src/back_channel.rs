@@ -2,7 +2,7 @@
 //! configuration has changed, so that its guest learns of a new size. The library takes such sockets and cannot say this on
 //! them, so the message that brings one is looked at before the library gets it.
 
-use rustix::io::IoSliceMut;
+use rustix::io::{IoSliceMut, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -21,14 +21,16 @@ impl BackChannel {
     /// Waits for the next message and looks whether it hands over such a socket. The message stays where it is.
     pub(crate) fn overhear(connection: &UnixStream) -> Option<Self> {
         let mut header = [0; HEADER_BYTES];
-        let (_, length) = recv(connection, &mut header, RecvFlags::PEEK | RecvFlags::WAITALL).ok()?;
+        let flags = RecvFlags::PEEK | RecvFlags::WAITALL;
+        let (_, length) = retry_on_intr(|| recv(connection, &mut header, flags)).ok()?;
         if length < HEADER_BYTES || request_of(&header) != u32::from(FrontendReq::SET_BACKEND_REQ_FD) {
             return None;
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
-        recvmsg(connection, &mut [IoSliceMut::new(&mut header)], &mut ancillary, flags).ok()?;
+        retry_on_intr(|| recvmsg(connection, &mut [IoSliceMut::new(&mut header)], &mut ancillary, flags))
+            .ok()?;
         ancillary.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut files) => files.next().map(Self),
             _ => None,

@@ -19,14 +19,16 @@ const EVENT_DESCRIPTOR: &str = "anon_inode:[eventfd]";
 pub(crate) struct Kick(OwnedFd);
 
 impl Kick {
-    /// Takes event descriptors only: they can be read without waiting, and are unreadable once they were. A file, a device
-    /// or a semaphore that stays readable would keep its worker awake for ever.
+    /// Takes event descriptors only, whose every kick is an event to wake by, however many there were before. A semaphore is
+    /// none of them: it gives one at a time.
     pub(crate) fn adopt(file: File) -> Option<Self> {
         let kick = Self(event(file)?);
         let _old_kicks_are_looked_for_anyway = kick.read()?;
         give(&kick.0, 2);
-        // A semaphore gives one at a time.
-        (kick.read()? >= 2).then_some(kick)
+        let is_counter = kick.read()? >= 2;
+        // What was read may have been meant for a ring that runs on the same descriptor: its worker is to look.
+        give(&kick.0, 1);
+        is_counter.then_some(kick)
     }
 
     /// The kicks since the last time; nothing where there should be a number.
@@ -120,6 +122,14 @@ mod tests {
         }
         let semaphore = eventfd(5, EventfdFlags::SEMAPHORE).expect("an event");
         assert!(Kick::adopt(semaphore.into()).is_none(), "it would be readable for ever");
+    }
+
+    #[test]
+    fn looking_at_a_kick_takes_it_from_nobody() {
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("an event");
+        rustix::io::write(&event, &[1; 8]).expect("a kick");
+        assert!(Kick::adopt(event.try_clone().expect("cloned").into()).is_some());
+        rustix::io::read(&event, &mut [0; 8]).expect("there is something to wake by");
     }
 
     #[test]
