@@ -13,6 +13,7 @@ mod transfer;
 
 pub(crate) use medium::{Facts, FileMedium, ZEROS};
 pub(crate) use transfer::MediumKind;
+pub use transfer::is_in_memory;
 
 use crate::device::{Device, IoChannel};
 use crate::error::DeviceError;

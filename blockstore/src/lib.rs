@@ -67,6 +67,7 @@ mod uring;
 pub use buffer::{BUFFER_ALIGNMENT, Buffer, Loan, is_zero};
 pub use device::{DEPTH_MAX, Device, IoChannel};
 pub use error::{DeviceError, IoError};
+pub use file::is_in_memory;
 pub use open::{Access, Engine, OpenOptions, create, open};
 pub use operation::{Completion, Durability, Operation, OperationKind, Submission, Token};
 pub use ram::RamDevice;

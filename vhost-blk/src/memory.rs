@@ -148,8 +148,8 @@ pub(crate) struct GuestMemory {
     /// For the rings, which are the library's.
     pub(crate) table: GuestMemoryMmap,
     regions: Vec<Arc<GuestRegionMmap>>,
-    /// As long as the regions, and in their order.
-    loans: Vec<Loan>,
+    /// As long as the regions, and in their order; nothing where one cannot be lent.
+    loans: Vec<Option<Loan>>,
 }
 
 impl GuestMemory {
@@ -161,7 +161,7 @@ impl GuestMemory {
     }
 
     /// The guest's own memory, for the device to read and write where it is. Nothing when it is not in one region, or
-    /// not aligned to so many bytes.
+    /// not aligned to so many bytes, or has to be fetched from elsewhere.
     pub(crate) fn lend(&self, span: Span, alignment: usize) -> Option<Buffer> {
         let length = usize::try_from(span.length).ok()?;
         let (index, offset) = self.locate(span.address)?;
@@ -169,7 +169,7 @@ impl GuestMemory {
         if !address.is_multiple_of(alignment) {
             return None;
         }
-        self.loans[index].buffer(offset, length)
+        self.loans[index].as_ref()?.buffer(offset, length)
     }
 
     /// Copies out of the guest; nothing when part of it is no memory.
@@ -210,21 +210,29 @@ impl GuestMemory {
     }
 }
 
+/// A touch of a page that a disk or another process has to bring may take for ever. A worker that copies it then holds up
+/// its own rings; a device that does, under its locks, would hold up everybody.
 #[expect(unsafe_code, reason = "whoever maps memory is the one to promise what lending it needs")]
-fn lend(region: &Arc<GuestRegionMmap>) -> Loan {
+fn lend(region: &Arc<GuestRegionMmap>) -> Option<Loan> {
+    let file = region.file_offset().map(|offset| offset.file());
+    if !file.is_none_or(|file| blockstore::is_in_memory(file).unwrap_or(false)) {
+        return None;
+    }
     let length = usize::try_from(region.len()).expect("it is mapped");
     let start = NonNull::new(region.as_ptr()).expect("it is mapped");
     // SAFETY: the region is mapped for reading and writing as long as it exists, and it is only ever accessed by
     // pointer, here and in the library.
-    unsafe { Loan::new(start, length, region.clone()) }
+    Some(unsafe { Loan::new(start, length, region.clone()) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{GuestMemory, MEMORY_REGIONS_MAX};
     use crate::chain::Span;
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use std::fs::File;
     use std::sync::Arc;
-    use vm_memory::{GuestAddress, GuestRegionMmap};
+    use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
     fn region(start: u64, bytes: usize) -> Arc<GuestRegionMmap> {
         Arc::new(GuestRegionMmap::from_range(GuestAddress(start), bytes, None).expect("memory"))
@@ -287,6 +295,23 @@ mod tests {
                 assert_eq!(bytes, number.to_le_bytes());
             }
         }
+    }
+
+    #[test]
+    fn only_memory_that_is_at_hand_is_lent() {
+        let lends = |file: File| {
+            file.set_len(0x1000).expect("its length");
+            let mapped = MmapRegion::from_file(FileOffset::new(file, 0), 0x1000).expect("a map");
+            let region = GuestRegionMmap::new(mapped, GuestAddress(0x1000)).expect("a region");
+            let memory = GuestMemory::new(vec![Arc::new(region)]).expect("one region");
+            memory.write(GuestAddress(0x1000), b"copied").expect("it is memory all the same");
+            memory.lend(Span { address: GuestAddress(0x1000), length: 0x200 }, 512).is_some()
+        };
+        assert!(lends(File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"))));
+        // Where programs are built is a disk.
+        let program = std::env::current_exe().expect("this program");
+        let built = program.parent().expect("a directory");
+        assert!(!lends(tempfile::tempfile_in(built).expect("a file")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::{self, File};
+use std::io;
 
 /// Bytes. Through the page cache any unit would do; sectors are what callers expect.
 const SECTOR_BYTES: u64 = 512;
@@ -32,11 +33,23 @@ pub(crate) enum MediumKind {
     Disk,
 }
 
+/// Whether a regular file's pages are memory and nothing else: none has to come from a disk, or from another process.
+///
+/// # Errors
+/// When the kernel does not say what the file lies on.
+pub fn is_in_memory(file: &File) -> io::Result<bool> {
+    Ok(has_memory_magic(file)?)
+}
+
+fn has_memory_magic(file: &File) -> Result<bool, Errno> {
+    Ok(MEMORY_MAGICS.contains(&fstatfs(file)?.f_type))
+}
+
 /// Sets the descriptor to direct transfers where wished and possible.
 pub(super) fn choose(file: &File, nature: Nature, caching: Caching) -> Result<Transfer, Errno> {
     let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
     let medium = match nature {
-        Nature::RegularFile if MEMORY_MAGICS.contains(&fstatfs(file)?.f_type) => MediumKind::Memory,
+        Nature::RegularFile if has_memory_magic(file)? => MediumKind::Memory,
         _ if told.stx_attributes.contains(StatxAttributes::DAX) => MediumKind::Dax,
         _ => MediumKind::Disk,
     };
