@@ -1,5 +1,5 @@
-//! The place of a socket while its server starts: one at a time. Two that start at once would both find a dead socket, and each take the
-//! other's, which is bound and does not listen yet, for dead.
+//! The place of a socket while its server starts: one at a time. Two that start at once would both find a dead socket,
+//! and each take the other's, which is bound and does not listen yet, for dead.
 
 use crate::{Error, identity, stat};
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat};
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// How often a lock is made anew that its last holder has removed meanwhile.
 const TRIES_MAX: u32 = 16;
 
-/// Held by a locked file beside the socket; dropping it removes the file. One that was left behind by a server that died is nobody's.
+/// Held by a locked file beside the socket; dropping it removes the file. One that was left behind by a server that
+/// died is nobody's.
 #[derive(Debug)]
 pub(crate) struct Place {
     _locked: OwnedFd,

@@ -1,5 +1,5 @@
-//! The address space that the maps of all connections share. A process has only so much of it, and one that asks for memory and finds
-//! none ends: so what monitors may have is bounded, however little of it they fill.
+//! The address space that the maps of all connections share. A process has only so much of it, and one that asks for
+//! memory and finds none ends: so what monitors may have is bounded, however little of it they fill.
 
 use crate::limits::MAPPED_BYTES_MAX;
 use std::sync::Arc;

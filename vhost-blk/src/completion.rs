@@ -100,8 +100,9 @@ pub(crate) fn gather(ring: &Ring, spans: &[Span]) -> Option<Buffer> {
     Some(buffer)
 }
 
-/// The volume's name, padded to what an identifier is. Of a name that is longer, its beginning and a checksum of all of it: cut names
-/// would look alike, and disks with them. Names of one length that differ in up to four letters beside each other never do.
+/// The volume's name, padded to what an identifier is. Of a name that is longer, its beginning and a checksum of all of
+/// it: cut names would look alike, and disks with them. Names of one length that differ in up to four letters beside
+/// each other never do.
 pub(crate) fn identifier(name: &str) -> Buffer {
     let mut bytes = [0; ID_BYTES];
     let mut put = |text: &str| bytes[..text.len()].copy_from_slice(text.as_bytes());

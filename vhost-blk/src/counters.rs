@@ -1,16 +1,17 @@
 //! What an export has done for its virtual machine, counted since it began.
 //!
-//! A block of counters belongs to a ring of the export and outlives it, so a monitor that comes back goes on counting. Only the worker
-//! that has the ring writes to it, with plain loads and stores, and a ring is stopped before another worker gets it (V4): no
-//! instruction is locked and nothing is lost. Readers add the blocks up while they change, so figures of one answer may
-//! differ by what was answered meanwhile.
+//! A block of counters belongs to a ring of the export and outlives it, so a monitor that comes back goes on counting.
+//! Only the worker that has the ring writes to it, with plain loads and stores, and a ring is stopped before another
+//! worker gets it (V4): no instruction is locked and nothing is lost. Readers add the blocks up while they change, so
+//! figures of one answer may differ by what was answered meanwhile.
 //!
-//! A request is counted before its driver can see that it is used: whoever has its answer finds it counted. The clock is read twice
-//! a turn of a worker, at most, and once more for a transfer that fails between its parts. A request counts as taken when the first of its turn was, and as answered when the engine had come
-//! back with it: so its latency is too long by what it took to take those before it, too short by what it takes to hand over
-//! the answers up to its own, and nothing where the engine was not needed. Both errors are shorter than a turn, which is
-//! bounded by [`TURN_DESCRIPTORS_MAX`](crate::limits::TURN_DESCRIPTORS_MAX). A transfer in parts is one request, answered with
-//! its last part.
+//! A request is counted before its driver can see that it is used: whoever has its answer finds it counted. The clock
+//! is read twice a turn of a worker, at most, and once more for a transfer that fails between its parts. A request
+//! counts as taken when the first of its turn was, and as answered when the engine had come back with it: so its
+//! latency is too long by what it took to take those before it, too short by what it takes to hand over the answers up
+//! to its own, and nothing where the engine was not needed. Both errors are shorter than a turn, which is bounded by
+//! [`TURN_DESCRIPTORS_MAX`](crate::limits::TURN_DESCRIPTORS_MAX). A transfer in parts is one request, answered with its
+//! last part.
 
 use crate::clock::Moment;
 use crate::histogram::{Histogram, Latencies, raise};

@@ -1,7 +1,8 @@
 //! Transfers that are longer than what the engine gets at a time, part after part.
 //!
-//! SIZE_MAX and SEG_MAX are an offer: a driver that does not take it may ask for all that a chain may have, 2^32 bytes (virtio 1.2, section
-//! 2.7.5.2). The drivers of UEFI firmware do, with up to 1 GiB in one segment when they load a kernel.
+//! SIZE_MAX and SEG_MAX are an offer: a driver that does not take it may ask for all that a chain may have, 2^32 bytes
+//! (virtio 1.2, section 2.7.5.2). The drivers of UEFI firmware do, with up to 1 GiB in one segment when they load a
+//! kernel.
 
 use crate::chain::{Chain, Span, split};
 use crate::limits::PART_BYTES_MAX;
