@@ -87,6 +87,7 @@ mod tests {
             mapped,
             free,
             quarantined: 0,
+            kept: 0,
             reserved: 0,
             metadata_used: 1,
             metadata_free: 99,

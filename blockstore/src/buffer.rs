@@ -93,6 +93,11 @@ impl Buffer {
         self.length
     }
 
+    /// Whether its memory begins at a multiple of so many bytes, as a device may want it.
+    pub fn is_aligned(&self, bytes: usize) -> bool {
+        self.pointer_to(0, 0).addr().get().is_multiple_of(bytes)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

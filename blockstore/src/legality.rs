@@ -25,7 +25,7 @@ pub(crate) fn check(operation: &Operation, geometry: &Geometry) -> Result<(), Io
     }
     match operation {
         Operation::Read { offset, buffer } | Operation::Write { offset, buffer, .. } => {
-            if !buffer.pointer_to(0, 0).addr().get().is_multiple_of(geometry.alignment) {
+            if !buffer.is_aligned(geometry.alignment) {
                 return Err(IoError::Misaligned);
             }
             range(*offset, bytes(buffer.len()), geometry)

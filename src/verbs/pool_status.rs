@@ -56,6 +56,10 @@ fn text(status: &StatusView, state: &str, alerts: &[Alert], style: Style) -> Str
     let size = |bytes| style.size(bytes);
     let data = data_percent(status);
     let metadata = percent(status.metadata_used, status.metadata_free);
+    let free = match status.kept {
+        0 => size(status.free),
+        kept => format!("{} ({} of it still takes space below the pool)", size(status.free), size(kept)),
+    };
     let figures = [
         ("pool", format!("{} ({})", status.pool, status.pool_id)),
         ("state", state.to_owned()),
@@ -64,7 +68,7 @@ fn text(status: &StatusView, state: &str, alerts: &[Alert], style: Style) -> Str
         ("mapped", format!("{} ({data} % of the data space)", size(status.mapped))),
         ("reserved", size(status.reserved)),
         ("quarantined", size(status.quarantined)),
-        ("free", size(status.free)),
+        ("free", free),
         (
             "metadata",
             format!(

@@ -120,6 +120,8 @@ pub struct Status {
     pub free: u64,
     /// Freed and not yet reusable.
     pub quarantined: u64,
+    /// Free, and still holding space of the device; that goes back when nobody uses it for a while.
+    pub kept: u64,
     /// Held by requests in flight.
     pub reserved: u64,
     pub metadata_used: u64,

@@ -3,8 +3,8 @@
 //! Invariants:
 //! * P1 Stage, then raise the volume's mark, then publish, then acknowledge; all but the last under the publish gate
 //!   and the volume's lock, so that a cut or a freeze sees a change whole or not at all.
-//! * P2 A freed block is reused only when the record that freed it is durable, every request that might have looked
-//!   it up has completed, and any discard of it has completed.
+//! * P2 A freed block is reused only when the record that freed it is durable and every request that might have looked
+//!   it up has completed, and never while a discard of it is in flight.
 //! * P3 After a failed flush nothing more is acknowledged as durable, and nothing is staged.
 //! * P4 Lock order: gate, meta, catalog, body, groups, then the small ones (ranges, quarantine, needs); none over I/O.
 
@@ -60,8 +60,6 @@ pub(crate) struct Needs {
     pub(crate) load: BTreeSet<GroupIndex>,
     pub(crate) activate: BTreeSet<GroupIndex>,
     pub(crate) checkpoint: bool,
-    /// Somebody waits for blocks in quarantine: what is released to be written at once is not worth a discard.
-    pub(crate) space: bool,
 }
 
 /// Numbers of commits asked for, begun, and ended.

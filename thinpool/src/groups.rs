@@ -11,6 +11,8 @@
 //!     +-------------------- mark (replay) ---+
 //! ```
 //!
+//! and from free to quarantined and back once more, while the device takes back the space it still holds for freed blocks.
+//!
 //! Invariants:
 //!
 //! * G1 A block is in exactly one of the four states, and only moves along the arrows above.
@@ -36,6 +38,7 @@ mod counts;
 mod entry;
 mod frozen;
 mod group;
+mod kept;
 mod nodes;
 mod page;
 mod presumption;

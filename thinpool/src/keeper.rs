@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod commit;
 pub(crate) mod freeze;
+pub(crate) mod give_back;
 pub(crate) mod grow;
 pub(crate) mod io;
 pub(crate) mod plan;
@@ -76,6 +77,7 @@ impl Keeper {
             tasks.push(Box::pin(checkpoint::run(desk.clone())));
             tasks.push(Box::pin(quarantine::grace_periods(desk.clone())));
             tasks.push(Box::pin(quarantine::run(desk.clone())));
+            tasks.push(Box::pin(give_back::run(desk.clone())));
             tasks.push(Box::pin(provision::run(desk.clone())));
             tasks.push(Box::pin(reclaim::run(desk.clone())));
         }

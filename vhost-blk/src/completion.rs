@@ -55,7 +55,7 @@ pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &
             None => (Status::IoError, 0),
         },
         // The length counts from the first byte for the device to write: virtio 1.2, section 2.7.8.2.
-        Payload::None | Payload::Extents(_) => (status, u32::from(pending.data.is_empty())),
+        Payload::None | Payload::Extents(_) => (status, u32::from(total(&pending.data) == 0)),
     };
     // Without a place for its status a head can still be used; the driver cannot have meant it.
     let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);

@@ -88,6 +88,7 @@ pub(crate) fn status(core: &Core) -> Status {
         mapped: counts.data.allocated.bytes(),
         free: room.bytes(),
         quarantined: counts.data.quarantined.bytes(),
+        kept: counts.data.kept.bytes(),
         reserved: counts.data.reserved.bytes(),
         metadata_used: counts.metadata.taken().bytes(),
         metadata_free: counts.metadata.free().bytes(),

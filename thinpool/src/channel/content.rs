@@ -5,8 +5,9 @@ use crate::mutants::{self, Mutant};
 use blockstore::Buffer;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, LogicalBlock};
 
-/// The chunk's bytes: the guest's own buffer where it has whole blocks, else a copy inside whole blocks.
-pub(super) fn take_content(data: &mut Option<Buffer>, chunk: &Chunk) -> Option<Buffer> {
+/// The chunk's bytes: the guest's own buffer where it has whole blocks in memory of the alignment, in bytes, else a copy
+/// inside whole blocks.
+pub(super) fn take_content(data: &mut Option<Buffer>, chunk: &Chunk, alignment: usize) -> Option<Buffer> {
     let length = usize::try_from(chunk.bytes.end - chunk.bytes.start).expect("a chunk is short");
     let covering = bytes_of(chunk.blocks.end.0 - chunk.blocks.start.0);
     match chunk.intent {
@@ -19,7 +20,7 @@ pub(super) fn take_content(data: &mut Option<Buffer>, chunk: &Chunk) -> Option<B
             if length < part.len() {
                 *data = Some(part.split_off(length));
             }
-            if length == covering {
+            if length == covering && part.is_aligned(alignment) {
                 return Some(part);
             }
             let mut whole = Buffer::zeroed(covering);

@@ -18,8 +18,8 @@ pub(super) struct Read {
     /// What has come back of the first piece, which most reads have alone, and of the others.
     first: Option<Buffer>,
     others: Vec<Option<Buffer>>,
-    /// For a device that cannot read single sectors: the bytes to skip at the front of each piece's own buffer, and
-    /// the part the rest goes to.
+    /// For pieces that the device cannot read as they are, for their place, length or memory: the bytes to skip at the front
+    /// of each piece's own buffer, and the part the rest goes to.
     bounced: Vec<Option<(usize, Buffer)>>,
     submitted: bool,
 }
@@ -150,7 +150,8 @@ impl Channel {
             };
             let piece_number = u32::try_from(number).expect("requests are bounded");
             let aligned = at.is_multiple_of(u64::try_from(alignment).expect("small"))
-                && part.len().is_multiple_of(alignment);
+                && part.len().is_multiple_of(alignment)
+                && part.is_aligned(alignment);
             if aligned {
                 self.push_read(index, slot, piece_number, at, part);
             } else {

@@ -186,7 +186,7 @@ impl Channel {
         let update = update_of(slot);
         let chunk = update.chunk.clone().expect("a chunk is locked");
         if update.content.is_none() {
-            update.content = take_content(&mut update.data, &chunk);
+            update.content = take_content(&mut update.data, &chunk, self.core.device.alignment());
         }
         let plan = {
             let update = update_of(slot);
@@ -248,7 +248,6 @@ impl Channel {
                 if newest > Some(durable) {
                     self.core.want_commit();
                 }
-                self.core.need(|needs| needs.space = true);
             }
             NoRun::Full { .. } => {
                 let durable = self.core.durable();

@@ -90,6 +90,11 @@ impl Bitmap {
         })
     }
 
+    /// How many blocks of the range are in the set.
+    pub(super) fn count_in(&self, range: Range<usize>) -> u32 {
+        masks(range).map(|(word, mask)| (self.words[word] & mask).count_ones()).sum()
+    }
+
     /// How many blocks are in the set.
     pub(crate) fn count(&self) -> u32 {
         self.words.iter().map(|word| word.count_ones()).sum()
@@ -123,6 +128,7 @@ mod tests {
         bitmap.insert(60..200);
         bitmap.insert(BLOCKS_MAX - 1..BLOCKS_MAX);
         assert_eq!(bitmap.count(), 141);
+        assert_eq!((bitmap.count_in(0..61), bitmap.count_in(100..300), bitmap.count_in(60..60)), (1, 100, 0));
         assert_eq!(bitmap.first_set(0..BLOCKS_MAX), Some(60));
         assert_eq!(bitmap.first_set(0..60), None);
         assert_eq!(bitmap.first_clear(64..BLOCKS_MAX), Some(200));

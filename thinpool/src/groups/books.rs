@@ -10,6 +10,9 @@
 //! A block is in exactly one state; a step moves a range from one to another and refuses a range that is not wholly in
 //! the state it starts from. Bits of blocks that can never be handed out (the bitmap slots, and those past the end of
 //! the group) are set in `working` alone, so that a search needs no bounds.
+//!
+//! A free block may be kept: the device still holds space for it, as whoever had it before has written it. Being kept is
+//! no state; it ends when the block is taken.
 
 use super::SLOT_BLOCKS;
 use super::bitmap::{BLOCKS_MAX, Bitmap, masks};
@@ -25,7 +28,7 @@ pub(crate) enum State {
     Quarantined,
 }
 
-/// One of the six ways a block changes its state.
+/// One of the ways a block changes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) from: State,
@@ -39,6 +42,7 @@ impl Step {
     pub(super) const MARK: Step = Step { from: State::Free, to: State::Allocated };
     pub(super) const FREE: Step = Step { from: State::Allocated, to: State::Quarantined };
     pub(super) const RELEASE: Step = Step { from: State::Quarantined, to: State::Free };
+    pub(super) const RECALL: Step = Step { from: State::Free, to: State::Quarantined };
 
     /// Whether the next checkpoint will write something else because of it.
     pub(super) fn is_persistent(self) -> bool {
@@ -84,6 +88,8 @@ pub(super) struct Books {
     pub(super) persistent: Arc<Bitmap>,
     pub(super) quarantined: Bitmap,
     pub(super) working: Bitmap,
+    kept: Bitmap,
+    kept_blocks: u32,
     /// Windows of which no bit is set in `working`.
     pub(super) windows_free: usize,
     /// Where the next search for a free window, and for any free block, begins.
@@ -107,6 +113,8 @@ impl Books {
             persistent: Arc::new(persistent),
             quarantined,
             working,
+            kept: Bitmap::empty(),
+            kept_blocks: 0,
             windows_free: 0,
             window_cursor: 0,
             block_cursor: 0,
@@ -170,8 +178,26 @@ impl Books {
         number < self.windows() && self.working.is_clear(self.window.range(number))
     }
 
+    /// These free blocks are kept from now on.
+    pub(super) fn keep(&mut self, range: Range<usize>) {
+        self.kept_blocks +=
+            u32::try_from(range.len()).expect("a group is short") - self.kept.count_in(range.clone());
+        self.kept.insert(range);
+    }
+
+    /// Free blocks for which the device holds space.
+    pub(super) fn kept(&self) -> &Bitmap {
+        &self.kept
+    }
+
+    pub(super) fn kept_blocks(&self) -> u32 {
+        self.kept_blocks
+    }
+
     fn take(&mut self, range: Range<usize>) {
         self.windows_free -= self.free_windows_over(&range);
+        self.kept_blocks -= self.kept.count_in(range.clone());
+        self.kept.remove(range.clone());
         self.working.insert(range);
     }
 

@@ -52,6 +52,15 @@ impl Groups {
         self.must(run, Step::RELEASE);
     }
 
+    /// [`Groups::release`], and the device still holds space for the blocks.
+    ///
+    /// Panics if the run is not quarantined.
+    pub(crate) fn release_kept(&mut self, run: Run) {
+        self.must(run, Step::RELEASE);
+        let (number, range) = self.locate(run).expect("a run that was released lies in a group");
+        self.change(number, |group| group.keep(range));
+    }
+
     /// Replay: a record out of the journal holds the run. An unused group takes on the kind: the record proves that the
     /// file held space for it.
     pub(crate) fn mark(&mut self, kind: GroupKind, run: Run) -> Result<(), Misuse> {

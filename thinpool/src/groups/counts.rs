@@ -28,6 +28,8 @@ pub(crate) struct KindCounts {
     pub(crate) reserved: BlockCount,
     /// Freed, not yet reusable.
     pub(crate) quarantined: BlockCount,
+    /// Of the free ones, those for which the device holds space.
+    pub(crate) kept: BlockCount,
 }
 
 impl KindCounts {
@@ -39,20 +41,24 @@ impl KindCounts {
         BlockCount(self.capacity.0 - self.taken().0)
     }
 
-    fn add(&mut self, capacity: u32, taken: Taken) {
+    fn add(&mut self, share: Share) {
+        let Share { capacity, taken, kept, .. } = share;
         self.groups += 1;
         self.capacity.0 += u64::from(capacity);
         self.allocated.0 += u64::from(taken.allocated);
         self.reserved.0 += u64::from(taken.reserved);
         self.quarantined.0 += u64::from(taken.quarantined);
+        self.kept.0 += u64::from(kept);
     }
 
-    fn subtract(&mut self, capacity: u32, taken: Taken) {
+    fn subtract(&mut self, share: Share) {
+        let Share { capacity, taken, kept, .. } = share;
         self.groups -= 1;
         self.capacity.0 -= u64::from(capacity);
         self.allocated.0 -= u64::from(taken.allocated);
         self.reserved.0 -= u64::from(taken.reserved);
         self.quarantined.0 -= u64::from(taken.quarantined);
+        self.kept.0 -= u64::from(kept);
     }
 }
 
@@ -75,6 +81,7 @@ pub(super) struct Share {
     pub(super) withheld: bool,
     pub(super) capacity: u32,
     pub(super) taken: Taken,
+    pub(super) kept: u32,
 }
 
 impl Counts {
@@ -87,8 +94,8 @@ impl Counts {
 
     pub(super) fn add(&mut self, share: Share) {
         match share.kind {
-            Some(GroupKind::Data) => self.data.add(share.capacity, share.taken),
-            Some(GroupKind::Metadata) => self.metadata.add(share.capacity, share.taken),
+            Some(GroupKind::Data) => self.data.add(share),
+            Some(GroupKind::Metadata) => self.metadata.add(share),
             None if share.withheld => self.withheld.0 += u64::from(share.capacity),
             None => {
                 self.unused_groups += 1;
@@ -99,8 +106,8 @@ impl Counts {
 
     pub(super) fn subtract(&mut self, share: Share) {
         match share.kind {
-            Some(GroupKind::Data) => self.data.subtract(share.capacity, share.taken),
-            Some(GroupKind::Metadata) => self.metadata.subtract(share.capacity, share.taken),
+            Some(GroupKind::Data) => self.data.subtract(share),
+            Some(GroupKind::Metadata) => self.metadata.subtract(share),
             None if share.withheld => self.withheld.0 -= u64::from(share.capacity),
             None => {
                 self.unused_groups -= 1;

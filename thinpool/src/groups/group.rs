@@ -39,6 +39,8 @@ pub(super) struct Group {
     dirty: bool,
     /// The device failed it: it is neither offered for use nor searched.
     withheld: bool,
+    /// A block was taken or released since [`Group::calm`].
+    stirred: bool,
 }
 
 /// The persistent half of a group at the moment of a freeze.
@@ -61,6 +63,7 @@ impl Group {
             slot: None,
             dirty: false,
             withheld: false,
+            stirred: false,
         }
     }
 
@@ -92,7 +95,13 @@ impl Group {
 
     pub(super) fn share(&self) -> Share {
         let withheld = self.withheld;
-        Share { kind: self.kind, withheld, capacity: self.capacity(), taken: self.taken }
+        Share {
+            kind: self.kind,
+            withheld,
+            capacity: self.capacity(),
+            taken: self.taken,
+            kept: self.kept_blocks(),
+        }
     }
 
     /// Windows of which nothing is taken, as far as is known.
@@ -100,6 +109,15 @@ impl Group {
         match &self.contents {
             Contents::Loaded(books) => books.windows_free,
             Contents::Blank | Contents::Unread(_) | Contents::Presumed(..) => 0,
+        }
+    }
+
+    /// Free blocks for which the device holds space.
+    fn kept_blocks(&self) -> u32 {
+        match &self.contents {
+            Contents::Loaded(books) => books.kept_blocks(),
+            Contents::Presumed(_, presumption) => presumption.kept_blocks(),
+            Contents::Blank | Contents::Unread(_) => 0,
         }
     }
 
@@ -128,12 +146,20 @@ impl Group {
         match &self.contents {
             Contents::Loaded(books) => standing
                 .with_if(Shelf::Windows(kind), books.windows_free > 0)
-                .with_if(Shelf::Room(kind), free > 0),
+                .with_if(Shelf::Room(kind), free > 0)
+                .with_if(Shelf::Kept(kind), books.kept_blocks() > 0)
+                .with_if(Shelf::KeptWindows(kind), self.has_kept_window(books)),
             _ if self.withheld => standing,
             _ => standing
                 .with_if(Shelf::Asleep(kind), free > 0)
                 .with_if(Shelf::Promising(kind), free >= self.promising_free()),
         }
+    }
+
+    /// Whether a free window here is likely to be one of kept blocks.
+    fn has_kept_window(&self, books: &Books) -> bool {
+        let window = u32::try_from(self.window.blocks()).expect("a window is short");
+        books.windows_free > 0 && books.kept_blocks() >= window
     }
 
     fn promising_free(&self) -> u32 {
@@ -179,7 +205,30 @@ impl Group {
             *entered += blocks;
         }
         self.dirty |= step.is_persistent();
+        self.stirred |= step == Step::RESERVE;
         Ok(())
+    }
+
+    /// Blocks that have just become free are kept.
+    pub(super) fn keep(&mut self, range: Range<usize>) {
+        self.stirred = true;
+        match &mut self.contents {
+            Contents::Blank | Contents::Unread(_) => {}
+            Contents::Presumed(_, presumption) => presumption.keep(range),
+            Contents::Loaded(books) => books.keep(range),
+        }
+    }
+
+    /// Whether nothing was taken or released since this was asked last.
+    pub(super) fn calm(&mut self) -> bool {
+        !std::mem::take(&mut self.stirred)
+    }
+
+    /// The first kept blocks, at most so many; `None` in a group that is not loaded.
+    pub(super) fn first_kept(&self, blocks_max: usize) -> Option<Range<usize>> {
+        let Contents::Loaded(books) = &self.contents else { return None };
+        let range = books.kept().runs().next()?;
+        Some(range.start..range.end.min(range.start + blocks_max))
     }
 
     fn taken_mut(&mut self, state: State) -> Option<&mut u32> {

@@ -76,6 +76,15 @@ impl Presumption {
         Ok(())
     }
 
+    /// These free blocks are kept from now on.
+    pub(super) fn keep(&mut self, range: Range<usize>) {
+        self.books.keep(range);
+    }
+
+    pub(super) fn kept_blocks(&self) -> u32 {
+        self.books.kept_blocks()
+    }
+
     pub(super) fn grow(&mut self, length: usize, more: u32) {
         self.books.grow(length);
         self.unseen_free += more;
@@ -93,6 +102,8 @@ impl Presumption {
             persistent.insert_mask(word, self.books.persistent.word(word));
         }
         let quarantined = self.books.quarantined.clone();
-        Ok(Books::new(persistent, quarantined, self.books.length, self.books.window))
+        let mut books = Books::new(persistent, quarantined, self.books.length, self.books.window);
+        self.books.kept().runs().for_each(|range| books.keep(range));
+        Ok(books)
     }
 }

@@ -1,7 +1,8 @@
 //! Which group a request's blocks come from: placement across groups, and the rule that keeps room for metadata.
 //!
 //! Data goes, in this order: where the hint says; into the hint's window; into a wholly free window of a loaded group, of
-//! a group worth loading, or of a new group as long as data is not spread too thin; into any free block. A hint into a
+//! a group worth loading, or of a new group as long as data is not spread too thin; into any free block. Of the groups with
+//! a free window, those go first in which the device holds space for free blocks already. A hint into a
 //! group that is not loaded asks for it to be loaded: otherwise every window would be torn in two by a restart.
 
 use super::search::Wanted;
@@ -187,7 +188,8 @@ impl Groups {
     }
 
     fn reserve_new_window(&mut self, wanted: Wanted, offset: u32) -> Option<Run> {
-        let number = self.next(Shelf::Windows(GroupKind::Data), GroupKind::Data)?;
+        let shelves = [Shelf::KeptWindows(GroupKind::Data), Shelf::Windows(GroupKind::Data)];
+        let number = shelves.into_iter().find_map(|shelf| self.next(shelf, GroupKind::Data))?;
         self.set_cursor(GroupKind::Data, number);
         let offset = units::index_of(offset);
         let find = |group: &mut super::Group| group.reserve(|books| books.find_in_new_window(offset, wanted));

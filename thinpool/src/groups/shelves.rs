@@ -26,9 +26,13 @@ pub(super) enum Shelf {
     DirtyUnread,
     /// Neither offered for use nor searched.
     Withheld,
+    /// Loaded, with a free block for which the device holds space.
+    Kept(GroupKind),
+    /// On [`Shelf::Windows`], with a window's worth of such blocks.
+    KeptWindows(GroupKind),
 }
 
-const SHELVES: usize = 14;
+const SHELVES: usize = 18;
 
 impl Shelf {
     fn number(self) -> usize {
@@ -46,13 +50,15 @@ impl Shelf {
             Shelf::Dirty => 11,
             Shelf::DirtyUnread => 12,
             Shelf::Withheld => 13,
+            Shelf::Kept(kind) => of(14, kind),
+            Shelf::KeptWindows(kind) => of(16, kind),
         }
     }
 }
 
 /// The shelves one group is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Standing(u16);
+pub(super) struct Standing(u32);
 
 impl Standing {
     #[cfg(test)]
@@ -61,7 +67,7 @@ impl Standing {
     }
 
     pub(super) fn with_if(self, shelf: Shelf, holds: bool) -> Self {
-        Self(self.0 | u16::from(holds) << shelf.number())
+        Self(self.0 | u32::from(holds) << shelf.number())
     }
 }
 

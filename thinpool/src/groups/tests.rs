@@ -124,6 +124,28 @@ fn a_block_comes_back_only_after_its_quarantine() {
 }
 
 #[test]
+fn kept_blocks_are_taken_first_and_given_back_when_nobody_does() {
+    let (mut groups, _) = with_data(&tiny(), 1);
+    let freed = take_and_commit(&mut groups, GroupKind::Data, 16);
+    assert_eq!(freed.length, BlockCount(16));
+    groups.free(freed);
+    groups.release_kept(freed);
+    assert_eq!(groups.counts().data.kept, BlockCount(16));
+    let window = groups.reserve(GroupKind::Data, BlockCount(8), Placement::default()).expect("there is room");
+    assert!(window.blocks().all(|block| freed.blocks().any(|freed| freed == block)), "{window:?}");
+    assert_eq!(groups.counts().data.kept, BlockCount(8));
+
+    let group = groups.group_of(window.address);
+    assert_eq!(groups.calm_kept(), [], "blocks were taken and released");
+    assert_eq!(groups.calm_kept(), [group]);
+    let recalled = groups.recall(group, 3, BlockCount(2));
+    assert_eq!(recalled.iter().map(|run| run.length.0).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!((groups.counts().data.kept, groups.counts().data.quarantined), (BlockCount(2), BlockCount(6)));
+    recalled.iter().for_each(|run| groups.release(*run));
+    assert_eq!(groups.calm_kept(), [group], "what the device does with free blocks is no use of them");
+}
+
+#[test]
 fn counts_follow_a_block_through_its_life() {
     let mut groups = Groups::open(&tiny(), []).expect("an empty table");
     assert_eq!((groups.counts().total(), groups.counts().free()), (BlockCount(120), BlockCount(120)));

@@ -1,8 +1,8 @@
 //! Executing an operator's commands, one at a time, each as one record: all or nothing.
 
-use super::Desk;
 use super::plan::{Point, base_of, busy, plan, plan_snapshot, vacant, volume};
 use super::reclaim::{self, fetch};
+use super::{Desk, give_back};
 use crate::catalog::sweep::Stop;
 use crate::catalog::{Catalog, apply};
 use crate::check;
@@ -98,8 +98,8 @@ pub(crate) async fn checkpoint(desk: &Desk) -> Result<(), Error> {
     if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
 }
 
-/// Until nothing is left to reclaim, and everything freed until then is free. What guests free meanwhile is not waited
-/// for.
+/// Until nothing is left to reclaim, everything freed until then is free, and the device has its space. What guests free
+/// meanwhile is not waited for.
 async fn settle(desk: &Desk) -> Result<(), Error> {
     let core = &desk.core;
     let busy = || core.with_catalog(|catalog| reclaim::has_work(catalog));
@@ -114,6 +114,7 @@ async fn settle(desk: &Desk) -> Result<(), Error> {
     let last = core.durable();
     let waits = || core.quarantine.lock().iter().any(|freed| freed.sequence <= last);
     desk.until(|| core.is_poisoned() || !waits()).await;
+    give_back::all(desk).await;
     if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
 }
 
@@ -127,7 +128,9 @@ async fn close(desk: &Desk) -> Result<(), Error> {
     if core.is_poisoned() {
         return Err(Error::Poisoned);
     }
-    checkpoint(desk).await
+    checkpoint(desk).await?;
+    give_back::closing(desk).await;
+    Ok(())
 }
 
 /// Volumes that are open have their writes drained first; one opened meanwhile is drained in another round.

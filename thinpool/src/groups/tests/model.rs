@@ -6,7 +6,7 @@ use crate::groups::books::State;
 use crate::groups::{GroupKind, GroupSettings, Groups, NoRun, Placement, Run};
 use cow_tree::units::{BlockAddress, BlockCount};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 const GROUP_BLOCKS: u32 = 24;
 const BLOCKS_AT_FIRST: u64 = 6 * 24 + 9;
@@ -19,7 +19,8 @@ enum Action {
     Commit(usize),
     Unreserve(usize),
     Free { pick: usize, from: u64, length: u64 },
-    Release(usize),
+    Release { pick: usize, keep: bool },
+    Recall { pick: usize, runs_max: usize, longest: u64 },
     Checkpoint,
     Crash,
     Grow { blocks: u64 },
@@ -44,6 +45,8 @@ struct World {
     allocated: Vec<Run>,
     quarantined: Vec<Run>,
     journal: Vec<Record>,
+    /// Free blocks for which the device holds space.
+    kept: HashSet<BlockAddress>,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -57,7 +60,9 @@ fn action() -> impl Strategy<Value = Action> {
         3 => any::<usize>().prop_map(Action::Unreserve),
         8 => (any::<usize>(), 0..20u64, 1..20u64)
             .prop_map(|(pick, from, length)| Action::Free { pick, from, length }),
-        6 => any::<usize>().prop_map(Action::Release),
+        6 => (any::<usize>(), any::<bool>()).prop_map(|(pick, keep)| Action::Release { pick, keep }),
+        2 => (any::<usize>(), 1..4usize, 1..9u64)
+            .prop_map(|(pick, runs_max, longest)| Action::Recall { pick, runs_max, longest }),
         2 => Just(Action::Checkpoint),
         1 => Just(Action::Crash),
         1 => (1..40u64).prop_map(|blocks| Action::Grow { blocks }),
@@ -82,11 +87,13 @@ impl World {
             allocated: Vec::new(),
             quarantined: Vec::new(),
             journal: Vec::new(),
+            kept: HashSet::new(),
         }
     }
 
     fn set(&mut self, run: Run, kind: GroupKind, from: State, to: State) {
         for block in run.blocks() {
+            self.kept.remove(&block);
             let was = match to {
                 State::Free => self.states.remove(&block),
                 _ => self.states.insert(block, (kind, to)),
@@ -117,11 +124,17 @@ impl World {
                 self.set(run, self.kind_of(run), State::Reserved, State::Free);
             }
             Action::Free { pick: which, from, length } => self.free(which, from, length),
-            Action::Release(which) => {
+            Action::Release { pick: which, keep } => {
                 let Some(run) = pick(&mut self.quarantined, which) else { return };
-                self.groups.release(run);
                 self.set(run, self.kind_of(run), State::Quarantined, State::Free);
+                if keep {
+                    self.groups.release_kept(run);
+                    self.kept.extend(run.blocks());
+                } else {
+                    self.groups.release(run);
+                }
             }
+            Action::Recall { pick, runs_max, longest } => self.recall(pick, runs_max, BlockCount(longest)),
             Action::Checkpoint => {
                 self.disk.checkpoint(&mut self.groups);
                 self.journal.clear();
@@ -214,6 +227,19 @@ impl World {
         self.quarantined.push(freed);
     }
 
+    /// Only blocks that are kept, and all of a group's in the end.
+    fn recall(&mut self, which: usize, runs_max: usize, longest: BlockCount) {
+        let groups = self.groups.all_kept();
+        let Some(group) = groups.get(which % groups.len().max(1)) else { return };
+        let runs = self.groups.recall(*group, runs_max, longest);
+        assert!(runs.len() == runs_max || !self.groups.all_kept().contains(group));
+        for run in runs {
+            assert!(run.length <= longest && run.blocks().all(|block| self.kept.contains(&block)));
+            self.set(run, GroupKind::Data, State::Free, State::Quarantined);
+            self.quarantined.push(run);
+        }
+    }
+
     /// Everything in memory is lost; the journal is replayed over the last checkpoint.
     fn crash(&mut self) {
         self.groups = self.disk.open(&self.settings);
@@ -229,6 +255,7 @@ impl World {
         self.states.retain(|_, (_, state)| *state == State::Allocated);
         self.reserved.clear();
         self.quarantined.clear();
+        self.kept.clear();
     }
 
     fn count(&self, kind: GroupKind, state: State) -> BlockCount {
@@ -244,6 +271,8 @@ impl World {
             assert_eq!(of.reserved, self.count(kind, State::Reserved), "G4");
             assert_eq!(of.quarantined, self.count(kind, State::Quarantined), "G4");
         }
+        let kept = counts.data.kept.0 + counts.metadata.kept.0;
+        assert_eq!(kept, cow_tree::units::length_of(self.kept.len()), "G4");
         let group = u64::from(GROUP_BLOCKS);
         let (whole, rest) = (self.blocks / group, self.blocks % group);
         let last = if rest < u64::from(GROUP_BLOCKS_MIN) { 0 } else { rest - 2 };
