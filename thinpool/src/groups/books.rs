@@ -185,6 +185,11 @@ impl Books {
         self.kept.insert(range);
     }
 
+    /// These free blocks, too.
+    pub(super) fn keep_all(&mut self, blocks: &Bitmap) {
+        blocks.runs().for_each(|range| self.keep(range));
+    }
+
     /// Free blocks for which the device holds space.
     pub(super) fn kept(&self) -> &Bitmap {
         &self.kept

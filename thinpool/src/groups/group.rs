@@ -177,7 +177,11 @@ impl Group {
         }
         if !self.is_loaded() {
             // Its page, if there is one, is all zeros by count, so it need not be read.
-            self.contents = Contents::Loaded(Box::new(Books::empty(self.length, self.window)));
+            let mut books = Books::empty(self.length, self.window);
+            if let Contents::Presumed(_, presumption) = &self.contents {
+                books.keep_all(presumption.kept());
+            }
+            self.contents = Contents::Loaded(Box::new(books));
         }
         self.kind = Some(kind);
         self.withheld = false;

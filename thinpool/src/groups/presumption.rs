@@ -85,6 +85,10 @@ impl Presumption {
         self.books.kept_blocks()
     }
 
+    pub(super) fn kept(&self) -> &Bitmap {
+        self.books.kept()
+    }
+
     pub(super) fn grow(&mut self, length: usize, more: u32) {
         self.books.grow(length);
         self.unseen_free += more;
@@ -103,7 +107,7 @@ impl Presumption {
         }
         let quarantined = self.books.quarantined.clone();
         let mut books = Books::new(persistent, quarantined, self.books.length, self.books.window);
-        self.books.kept().runs().for_each(|range| books.keep(range));
+        books.keep_all(self.books.kept());
         Ok(books)
     }
 }
