@@ -95,6 +95,41 @@ fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
     }
 }
 
+/// What the pool has freed and still holds is not in the way of its own metadata.
+#[test]
+fn a_full_file_system_gets_kept_space_back_before_metadata_goes_without() {
+    let profile = Profile { capacity: Some(1500 * BLOCK), ..Profile::default() };
+    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
+    let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(64) };
+    let options = CreateOptions { pool_id: PoolId([7; 16]), geometry, ..CreateOptions::default() };
+    create(device.clone(), &options).expect("there is room for an empty pool");
+    let mut engine = Engine::open(device, small_tail(), 1, tiny_limits()).expect("a new pool opens");
+    engine.must(volume("a", 64 * MIB));
+    let a = engine.attach("a");
+    let full = (0..).find(|block| engine.write(&a, block * BLOCK, &[7; 4096]).is_err());
+    assert!(full.is_some(), "a device is full at some time");
+    engine.trim(&a, 0, 64 * MIB).expect("owned blocks are trimmed");
+    engine.must(Command::Checkpoint);
+    while engine.status().quarantined > 0 {
+        engine.tick();
+    }
+    let kept = engine.status().kept / BLOCK;
+    // Every block a leaf entry of its own. A commit is when groups that were refused are asked for again.
+    let stop = (0..8192).find(|block| {
+        let at = block * 2 * BLOCK;
+        engine.write(&a, at, &[7; 4096]).is_err() && {
+            engine.must(Command::Commit);
+            engine.write(&a, at, &[7; 4096]).is_err()
+        }
+    });
+    let stop = stop.expect("the device is full at some time");
+    assert!(stop > kept / 3, "{stop} blocks, each with metadata of its own, where {kept} had been kept");
+    assert!(!engine.status().poisoned && engine.status().kept == 0, "{:#?}", engine.status());
+    engine.trim(&a, 0, 64 * MIB).expect("owned blocks are trimmed");
+    engine.must(Command::Settle);
+    engine.assert_clean();
+}
+
 /// A new pool with an empty volume on a device that takes its time to discard.
 fn with_slow_discards() -> (Engine, Arc<SimulatedDevice>) {
     let profile = Profile { discard_delay_polls: 50, ..Profile::default() };

@@ -114,7 +114,7 @@ async fn settle(desk: &Desk) -> Result<(), Error> {
     let last = core.durable();
     let waits = || core.quarantine.lock().iter().any(|freed| freed.sequence <= last);
     desk.until(|| core.is_poisoned() || !waits()).await;
-    give_back::all(desk).await;
+    give_back::all(core, &desk.io).await;
     if core.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
 }
 

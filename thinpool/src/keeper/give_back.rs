@@ -2,6 +2,8 @@
 //! while the device takes their space.
 
 use super::Desk;
+use super::io::KeeperIo;
+use crate::core::Core;
 use crate::geometry::GroupIndex;
 use crate::groups::Run;
 use blockstore::{Operation, Token};
@@ -27,22 +29,22 @@ pub(crate) async fn run(desk: Desk) {
     loop {
         let closed = || core.closed.load(Ordering::SeqCst);
         desk.until(|| closed() || desk.now() >= next).await;
-        if closed() || !is_wanted(&desk) {
+        if closed() || !is_wanted(core) {
             return;
         }
         let calm = core.groups.lock().calm_kept();
         for group in calm {
-            while !closed() && some(&desk, group).await {}
+            while !closed() && some(core, &desk.io, group).await {}
         }
         next = desk.now() + LOOK_INTERVAL;
     }
 }
 
 /// All there is at this moment.
-pub(crate) async fn all(desk: &Desk) {
-    let groups = desk.core.groups.lock().all_kept();
+pub(crate) async fn all(core: &Core, io: &KeeperIo) {
+    let groups = core.groups.lock().all_kept();
     for group in groups {
-        while some(desk, group).await {}
+        while some(core, io, group).await {}
     }
 }
 
@@ -51,29 +53,28 @@ pub(crate) async fn closing(desk: &Desk) {
     let deadline = desk.now() + CLOSING;
     let groups = desk.core.groups.lock().all_kept();
     for group in groups {
-        while desk.now() < deadline && some(desk, group).await {}
+        while desk.now() < deadline && some(&desk.core, &desk.io, group).await {}
     }
 }
 
 /// Whether the device takes space back at all.
-fn is_wanted(desk: &Desk) -> bool {
-    desk.core.limits.discard && desk.core.device.discard_granularity().is_some()
+fn is_wanted(core: &Core) -> bool {
+    core.limits.discard && core.device.discard_granularity().is_some()
 }
 
 /// Some of a group's; tells whether there may be more. A discard that fails gives nothing back; the blocks are reusable all
 /// the same.
-async fn some(desk: &Desk, group: GroupIndex) -> bool {
-    let core = &desk.core;
-    if !is_wanted(desk) || core.is_poisoned() {
+async fn some(core: &Core, io: &KeeperIo, group: GroupIndex) -> bool {
+    if !is_wanted(core) || core.is_poisoned() {
         return false;
     }
     let runs = core.groups.lock().recall(group, DISCARDS_AT_ONCE, DISCARD_BLOCKS_MAX);
     let start = |run: &Run| {
-        desk.io.start(Operation::Discard { offset: run.address.byte_offset(), length: run.length.bytes() })
+        io.start(Operation::Discard { offset: run.address.byte_offset(), length: run.length.bytes() })
     };
     let tokens: Vec<Token> = runs.iter().map(start).collect();
     for token in tokens {
-        if desk.io.finish(token).await.is_err() {
+        if io.finish(token).await.is_err() {
             core.discard_failures.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,13 +1,14 @@
 //! Bringing what the allocator asks for: bitmaps that are not loaded, groups the file has no space for yet; the latter
 //! ahead of need where there are plenty, since a request that needs one waits.
 
-use super::Desk;
 use super::io::KeeperIo;
+use super::{Desk, give_back};
 use crate::core::Core;
 use crate::error::Error;
 use crate::geometry::GroupIndex;
 use crate::groups::GroupKind;
 use blockstore::{IoError, Operation};
+use cow_tree::units::BlockCount;
 use std::sync::atomic::Ordering;
 
 /// Bytes the file is asked for by one operation. A file system keeps everybody else from the file meanwhile: a memory file
@@ -112,7 +113,14 @@ pub(crate) async fn activate_group(
     group: GroupIndex,
     kind: GroupKind,
 ) -> Result<(), Error> {
-    allocate(core, io, group, || true).await?;
+    if let Err(error) = allocate(core, io, group, || true).await {
+        // The file system may be full of what this pool has freed.
+        if core.groups.lock().counts().data.kept == BlockCount(0) {
+            return Err(error);
+        }
+        give_back::all(core, io).await;
+        allocate(core, io, group, || true).await?;
+    }
     core.groups.lock().activate(group, kind);
     Ok(())
 }
