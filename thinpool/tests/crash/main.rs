@@ -14,6 +14,8 @@ mod action;
 mod cases;
 mod chance;
 mod create;
+#[path = "../engine/mod.rs"]
+mod engine;
 mod explorer;
 mod instant;
 mod judge;
@@ -24,6 +26,7 @@ mod mutants;
 mod pool;
 mod recorder;
 mod regressions;
+mod reuse;
 mod rot;
 mod stamp;
 mod workload;

@@ -2,6 +2,7 @@
 
 use crate::Clock;
 use crate::explorer::Ledger;
+use crate::reuse::read_beside_reuse;
 use crate::rot::rot_everything;
 use crate::workload::Workload;
 use crate::world::Start;
@@ -122,7 +123,11 @@ fn hunt(mutant: Mutant, start: &Start) -> Fate {
     let clock = Clock::start();
     let ledger = Arc::new(Ledger::default());
     choose_mutant(Some(mutant));
-    let mut caught = if mutant == Mutant::JournalHoleIgnored { rot_everything().err() } else { None };
+    let mut caught = match mutant {
+        Mutant::JournalHoleIgnored => rot_everything().err(),
+        Mutant::ReuseBeforeDrained => read_beside_reuse().err(),
+        _ => None,
+    };
     let grounds = ground(mutant).iter().cycle();
     for (seed, workload) in (FIRST_SEED..).zip(grounds) {
         if caught.is_some() || clock.elapsed() >= BOUND {
