@@ -3,12 +3,11 @@
 mod engine;
 
 use blockstore::OperationKind;
-use blockstore::simulated::{Moment, Profile, SimulatedDevice, SimulatedDisk};
-use cow_tree::units::PoolId;
-use engine::{BLOCK, Engine, MIB, limits, n, small_tail, snapshot, tiny_limits, volume};
+use blockstore::simulated::{Moment, Profile, SimulatedDevice};
+use engine::{BLOCK, Engine, MIB, limits, n, snapshot, tiny_limits, volume};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use thinpool::{Command, CreateOptions, GeometryOptions, RequestError, create};
+use thinpool::{Command, GeometryOptions, RequestError};
 
 #[test]
 fn a_trim_of_a_fragmented_range_ends() {
@@ -77,11 +76,8 @@ fn a_version_is_not_renamed_into_a_volumes_snapshots() {
 fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
     for room in [1400, 1450, 1500, 1600, 2000, 3000] {
         let profile = Profile { capacity: Some(room * BLOCK), ..Profile::default() };
-        let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
         let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(64) };
-        let options = CreateOptions { pool_id: PoolId([7; 16]), geometry, ..CreateOptions::default() };
-        create(device.clone(), &options).expect("there is room for an empty pool");
-        let mut engine = Engine::open(device, small_tail(), 1, limits()).expect("a new pool opens");
+        let (mut engine, _) = Engine::simulated(64 * MIB, profile, limits(), geometry);
         engine.must(volume("a", 64 * MIB));
         let a = engine.attach("a");
         let full = (0..).find_map(|block| engine.write(&a, block * BLOCK, &[7; 4096]).err());
@@ -99,11 +95,8 @@ fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
 #[test]
 fn a_full_file_system_gets_kept_space_back_before_metadata_goes_without() {
     let profile = Profile { capacity: Some(1500 * BLOCK), ..Profile::default() };
-    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
     let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(64) };
-    let options = CreateOptions { pool_id: PoolId([7; 16]), geometry, ..CreateOptions::default() };
-    create(device.clone(), &options).expect("there is room for an empty pool");
-    let mut engine = Engine::open(device, small_tail(), 1, tiny_limits()).expect("a new pool opens");
+    let (mut engine, _) = Engine::simulated(64 * MIB, profile, tiny_limits(), geometry);
     engine.must(volume("a", 64 * MIB));
     let a = engine.attach("a");
     let full = (0..).find(|block| engine.write(&a, block * BLOCK, &[7; 4096]).is_err());
@@ -133,10 +126,7 @@ fn a_full_file_system_gets_kept_space_back_before_metadata_goes_without() {
 /// A new pool with an empty volume on a device that takes its time to discard.
 fn with_slow_discards() -> (Engine, Arc<SimulatedDevice>) {
     let profile = Profile { discard_delay_polls: 50, ..Profile::default() };
-    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
-    create(device.clone(), &CreateOptions { pool_id: PoolId([7; 16]), ..CreateOptions::default() })
-        .expect("an empty device takes a pool");
-    let mut engine = Engine::open(device.clone(), small_tail(), 1, limits()).expect("a new pool opens");
+    let (mut engine, device) = Engine::simulated(64 * MIB, profile, limits(), GeometryOptions::default());
     engine.must(volume("a", 64 * MIB));
     (engine, device)
 }
@@ -275,10 +265,7 @@ fn a_check_may_come_at_any_moment_of_a_checkpoint() {
 #[test]
 fn pieces_behind_an_odd_first_one_are_read_and_written() {
     let profile = Profile { alignment: 4096, ..Profile::default() };
-    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
-    create(device.clone(), &CreateOptions { pool_id: PoolId([7; 16]), ..CreateOptions::default() })
-        .expect("an empty device takes a pool");
-    let mut engine = Engine::open(device, small_tail(), 1, limits()).expect("a new pool opens");
+    let (mut engine, _) = Engine::simulated(64 * MIB, profile, limits(), GeometryOptions::default());
     engine.must(volume("a", 4 * MIB));
     let a = engine.attach("a");
     let written: Vec<u8> = (512..MIB + 2 * BLOCK).map(|at| u8::try_from(at % 251).expect("a byte")).collect();

@@ -147,8 +147,8 @@ impl Group {
             Contents::Loaded(books) => standing
                 .with_if(Shelf::Windows(kind), books.windows_free > 0)
                 .with_if(Shelf::Room(kind), free > 0)
-                .with_if(Shelf::Kept(kind), books.kept_blocks() > 0)
-                .with_if(Shelf::KeptWindows(kind), self.has_kept_window(books)),
+                .with_if(Shelf::Kept, kind == GroupKind::Data && books.kept_blocks() > 0)
+                .with_if(Shelf::KeptWindows, kind == GroupKind::Data && self.has_kept_window(books)),
             _ if self.withheld => standing,
             _ => standing
                 .with_if(Shelf::Asleep(kind), free > 0)

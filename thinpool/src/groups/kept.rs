@@ -5,19 +5,19 @@
 
 use super::books::Step;
 use super::shelves::Shelf;
-use super::{GroupIndex, GroupKind, Groups, Run, index_at, number_of};
+use super::{GroupIndex, Groups, Run, index_at, number_of};
 use cow_tree::units::{self, BlockCount};
 
 impl Groups {
     /// The groups of data with kept blocks in which nobody took or released any since this was asked last.
     pub(crate) fn calm_kept(&mut self) -> Vec<GroupIndex> {
-        let kept: Vec<usize> = self.shelves.all(Shelf::Kept(GroupKind::Data)).collect();
+        let kept: Vec<usize> = self.shelves.all(Shelf::Kept).collect();
         kept.into_iter().filter(|number| self.groups[*number].calm()).map(index_at).collect()
     }
 
     /// The groups of data with kept blocks.
     pub(crate) fn all_kept(&self) -> Vec<GroupIndex> {
-        self.shelves.all(Shelf::Kept(GroupKind::Data)).map(index_at).collect()
+        self.shelves.all(Shelf::Kept).map(index_at).collect()
     }
 
     /// Quarantines kept blocks of a group of data: up to `runs_max` runs of at most `longest`. The device may take their
@@ -26,7 +26,7 @@ impl Groups {
         let number = number_of(index);
         let longest = usize::try_from(longest.0).unwrap_or(usize::MAX);
         let mut runs = Vec::new();
-        while runs.len() < runs_max && self.shelves.is_on(Shelf::Kept(GroupKind::Data), number) {
+        while runs.len() < runs_max && self.shelves.is_on(Shelf::Kept, number) {
             let range =
                 self.groups[number].first_kept(longest).expect("a group on the shelf has kept blocks");
             let address = self.geometry.first_block(index).offset_by(units::length_of(range.start));

@@ -188,7 +188,7 @@ impl Groups {
     }
 
     fn reserve_new_window(&mut self, wanted: Wanted, offset: u32) -> Option<Run> {
-        let shelves = [Shelf::KeptWindows(GroupKind::Data), Shelf::Windows(GroupKind::Data)];
+        let shelves = [Shelf::KeptWindows, Shelf::Windows(GroupKind::Data)];
         let number = shelves.into_iter().find_map(|shelf| self.next(shelf, GroupKind::Data))?;
         self.set_cursor(GroupKind::Data, number);
         let offset = units::index_of(offset);

@@ -26,13 +26,13 @@ pub(super) enum Shelf {
     DirtyUnread,
     /// Neither offered for use nor searched.
     Withheld,
-    /// Loaded, with a free block for which the device holds space.
-    Kept(GroupKind),
-    /// On [`Shelf::Windows`], with a window's worth of such blocks.
-    KeptWindows(GroupKind),
+    /// Loaded data, with a free block for which the device holds space.
+    Kept,
+    /// On [`Shelf::Windows`] of data, with a window's worth of such blocks.
+    KeptWindows,
 }
 
-const SHELVES: usize = 18;
+const SHELVES: usize = 16;
 
 impl Shelf {
     fn number(self) -> usize {
@@ -50,15 +50,15 @@ impl Shelf {
             Shelf::Dirty => 11,
             Shelf::DirtyUnread => 12,
             Shelf::Withheld => 13,
-            Shelf::Kept(kind) => of(14, kind),
-            Shelf::KeptWindows(kind) => of(16, kind),
+            Shelf::Kept => 14,
+            Shelf::KeptWindows => 15,
         }
     }
 }
 
 /// The shelves one group is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Standing(u32);
+pub(super) struct Standing(u16);
 
 impl Standing {
     #[cfg(test)]
@@ -67,7 +67,7 @@ impl Standing {
     }
 
     pub(super) fn with_if(self, shelf: Shelf, holds: bool) -> Self {
-        Self(self.0 | u32::from(holds) << shelf.number())
+        Self(self.0 | u16::from(holds) << shelf.number())
     }
 }
 

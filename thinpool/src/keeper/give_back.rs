@@ -33,9 +33,7 @@ pub(crate) async fn run(desk: Desk) {
             return;
         }
         let calm = core.groups.lock().calm_kept();
-        for group in calm {
-            while !closed() && some(core, &desk.io, group).await {}
-        }
+        give_back(core, &desk.io, calm, || !closed()).await;
         next = desk.now() + LOOK_INTERVAL;
     }
 }
@@ -43,17 +41,20 @@ pub(crate) async fn run(desk: Desk) {
 /// All there is at this moment.
 pub(crate) async fn all(core: &Core, io: &KeeperIo) {
     let groups = core.groups.lock().all_kept();
-    for group in groups {
-        while some(core, io, group).await {}
-    }
+    give_back(core, io, groups, || true).await;
 }
 
 /// As much as there is time for when a pool is closed: what is left out comes back when it has been used and freed again.
 pub(crate) async fn closing(desk: &Desk) {
     let deadline = desk.now() + CLOSING;
     let groups = desk.core.groups.lock().all_kept();
+    give_back(&desk.core, &desk.io, groups, || desk.now() < deadline).await;
+}
+
+/// What these groups have, as long as `go_on`.
+async fn give_back(core: &Core, io: &KeeperIo, groups: Vec<GroupIndex>, go_on: impl Fn() -> bool) {
     for group in groups {
-        while desk.now() < deadline && some(&desk.core, &desk.io, group).await {}
+        while go_on() && some(core, io, group).await {}
     }
 }
 

@@ -1,11 +1,9 @@
 //! A read that is in flight keeps the blocks it has looked up (A4), however long it takes.
 
-use crate::engine::{BLOCK, Engine, MIB, limits, small_tail, volume};
+use crate::engine::{BLOCK, Engine, MIB, limits, volume};
 use blockstore::Buffer;
-use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
-use cow_tree::units::PoolId;
-use std::sync::Arc;
-use thinpool::{Action, Command, CreateOptions, Payload, Request, create};
+use blockstore::simulated::Profile;
+use thinpool::{Action, Command, GeometryOptions, Payload, Request};
 
 /// The longest that anything takes here.
 const POLLS_MAX: usize = 1000;
@@ -19,10 +17,7 @@ fn a_read_in_flight_finds_what_was_there_when_it_was_asked() {
 pub(crate) fn read_beside_reuse() -> Result<(), String> {
     // A device that does everything at once would have read before anything else happens.
     let profile = Profile { discard_delay_polls: 1, ..Profile::default() };
-    let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(64 * MIB), profile, 1));
-    create(device.clone(), &CreateOptions { pool_id: PoolId([7; 16]), ..CreateOptions::default() })
-        .expect("an empty device takes a pool");
-    let mut engine = Engine::open(device, small_tail(), 1, limits()).expect("a new pool opens");
+    let (mut engine, _) = Engine::simulated(64 * MIB, profile, limits(), GeometryOptions::default());
     engine.must(volume("a", 4 * MIB));
     let a = engine.attach("a");
     engine.write(&a, 0, &[7; 4096]).expect("there is space");

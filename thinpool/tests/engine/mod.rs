@@ -1,6 +1,7 @@
 //! An engine on one thread: the keeper and the channels are polled by hand, so that a test decides what happens when.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+use blockstore::simulated::{Profile, SimulatedDevice, SimulatedDisk};
 use blockstore::{Buffer, Device, Durability, RamDevice};
 use cow_tree::units::PoolId;
 use std::sync::Arc;
@@ -79,6 +80,20 @@ impl Engine {
         };
         thinpool::create(device.clone(), &options).expect("an empty device takes a pool");
         Self::open(device, small_tail(), 1, limits).expect("a new pool opens")
+    }
+
+    /// A new pool on a simulated device of so many bytes.
+    pub(crate) fn simulated(
+        bytes: u64,
+        profile: Profile,
+        limits: Limits,
+        geometry: GeometryOptions,
+    ) -> (Self, Arc<SimulatedDevice>) {
+        let device = Arc::new(SimulatedDevice::new(SimulatedDisk::new(bytes), profile, 1));
+        let options = CreateOptions { pool_id: PoolId([7; 16]), geometry, ..CreateOptions::default() };
+        thinpool::create(device.clone(), &options).expect("an empty device takes a pool");
+        let engine = Self::open(device.clone(), small_tail(), 1, limits).expect("a new pool opens");
+        (engine, device)
     }
 
     pub(crate) fn open(
