@@ -53,22 +53,6 @@ impl Tree<ExtentLeaf> {
         Ok((found, spot.visits))
     }
 
-    /// The last mapping that starts at or before `at` and the first that starts behind it, as far as the leaf that
-    /// covers `at` knows: good enough to choose a place next to one of them.
-    ///
-    /// # Errors
-    /// [`Missing`] when a node on the way is not resident.
-    pub fn neighbours(
-        &self,
-        nodes: &(impl Nodes<ExtentLeaf> + ?Sized),
-        at: LogicalBlock,
-    ) -> Result<(Option<Mapping>, Option<Mapping>), Missing> {
-        let Some(spot) = self.spot(nodes, at.0)? else { return Ok((None, None)) };
-        let leaf = spot.leaf();
-        let after = leaf.after(at.0);
-        Ok((after.checked_sub(1).map(|index| leaf.mapping(index)), leaf.get(after)))
-    }
-
     /// The first mapping that ends behind `from`.
     ///
     /// # Errors

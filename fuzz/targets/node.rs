@@ -96,7 +96,6 @@ fn extents(page: &Page, pointer: &Pointer, ask: u64) {
     let answers = [
         tree.lookup(&nodes, at).map(drop),
         tree.next(&nodes, at).map(drop),
-        tree.neighbours(&nodes, at).map(drop),
     ];
     assert!(pointer.level > 0 || answers.iter().all(Result::is_ok), "a leaf is all there is");
     let Some(leaf) = nodes.1.leaf() else { return };

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 /// Blocks of one placement window: 1 MiB.
 pub(crate) const WINDOW_BLOCKS: u64 = 256;
-/// Windows a volume remembers.
-const WINDOWS_MAX: usize = 1024;
+/// Windows a volume remembers, of 16 GiB together; where the others are, its map tells as soon as it has a block there.
+const WINDOWS_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(crate) struct Live {

@@ -1,7 +1,8 @@
 //! What one chunk of a slow write has to do, decided by one lookup under its range lock.
 
 use super::Channel;
-use crate::live::Live;
+use crate::body::LayerBody;
+use crate::live::{Live, WINDOW_BLOCKS};
 use crate::ownership::Standing;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, LogicalBlock};
 use cow_tree::{Found, Mapping, Missing};
@@ -67,7 +68,8 @@ pub(super) struct Plan {
     pub(super) edges: Vec<Edge>,
     /// Whether it needs metadata that was not there before: new blocks, or holes in what others own.
     pub(super) grows: bool,
-    /// A mapping near the chunk, for placement.
+    /// An own mapping in the window of the chunk, for placement; only looked for when the volume does not remember the
+    /// window's place.
     pub(super) neighbour: Option<Mapping>,
 }
 
@@ -99,9 +101,6 @@ impl Channel {
                 Found::Mapped(mapping) => {
                     let address = mapping.address.offset_by(block.0 - mapping.start.0);
                     let end = LogicalBlock(mapping.start.0 + u64::from(mapping.length));
-                    if body.ownership.standing(mapping.tag) != Standing::Foreign {
-                        plan.neighbour = Some(mapping);
-                    }
                     let owned = body.ownership.may_overwrite(mapping.tag, durable);
                     (end, if owned { Ground::Owned(address) } else { Ground::Foreign(address) })
                 }
@@ -110,12 +109,23 @@ impl Channel {
             plan_run(&mut plan, chunk, content, block..end, ground, sectors);
             block = end;
         }
-        if plan.neighbour.is_none() {
-            let (before, after) = body.tree.neighbours(&self.nodes, chunk.blocks.start)?;
-            let mine = |mapping: &Mapping| body.ownership.standing(mapping.tag) != Standing::Foreign;
-            plan.neighbour = before.filter(mine).or(after.filter(mine));
+        if plan.grows && live.window(chunk.blocks.start).is_none() {
+            plan.neighbour = self.neighbour(&body, chunk.blocks.start)?;
         }
         Ok(plan)
+    }
+
+    /// The volume's own mapping in the placement window of a block: where there is one, it shows the place of the others.
+    fn neighbour(&self, body: &LayerBody, block: LogicalBlock) -> Result<Option<Mapping>, Missing> {
+        let mut at = LogicalBlock(block.0 / WINDOW_BLOCKS * WINDOW_BLOCKS);
+        let end = LogicalBlock(at.0 + WINDOW_BLOCKS);
+        while let Some(mapping) = body.tree.next(&self.nodes, at)?.filter(|mapping| mapping.start < end) {
+            if body.ownership.standing(mapping.tag) != Standing::Foreign {
+                return Ok(Some(mapping));
+            }
+            at = mapping.end();
+        }
+        Ok(None)
     }
 }
 

@@ -428,17 +428,18 @@ fn take_blocks(
             Task::Fresh { blocks } => {
                 let mut at = blocks.start;
                 while at < blocks.end {
+                    let remembered = live.window(at);
                     let placement = Placement {
-                        hint: hint(live, at, neighbour),
+                        hint: remembered.or_else(|| beside(neighbour?, at)),
                         offset_in_window: u32::try_from(at.0 % WINDOW_BLOCKS).expect("less than a window"),
                     };
                     let wanted = BlockCount(blocks.end.0 - at.0);
                     let mut groups = core.groups.lock();
                     let run = groups.reserve(GroupKind::Data, wanted, placement)?;
-                    let moved = !placement.hint.is_some_and(|hint| groups.is_one_window(hint, run.address));
+                    let kept = placement.hint.filter(|hint| groups.is_one_window(*hint, run.address));
                     drop(groups);
-                    if moved {
-                        live.remember_window(at, run.address);
+                    if kept.is_none() || remembered.is_none() {
+                        live.remember_window(at, kept.unwrap_or(run.address));
                     }
                     update.fresh.push(run);
                     let length = u32::try_from(run.length.0).expect("a chunk is short");
@@ -451,12 +452,7 @@ fn take_blocks(
     Ok(())
 }
 
-/// Where a block would join its neighbours: at the same distance from one of them within the window.
-fn hint(live: &Live, at: LogicalBlock, neighbour: Option<cow_tree::Mapping>) -> Option<BlockAddress> {
-    if let Some(address) = live.window(at) {
-        return Some(address);
-    }
-    let mapping = neighbour.filter(|mapping| mapping.start.0 / WINDOW_BLOCKS == at.0 / WINDOW_BLOCKS)?;
-    let address = mapping.address.0.checked_add(at.0)?.checked_sub(mapping.start.0)?;
-    Some(BlockAddress(address))
+/// Where a block would join what is mapped: at the same distance as in the volume.
+fn beside(mapping: cow_tree::Mapping, at: LogicalBlock) -> Option<BlockAddress> {
+    mapping.address.0.checked_add(at.0)?.checked_sub(mapping.start.0).map(BlockAddress)
 }
