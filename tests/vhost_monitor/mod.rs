@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,8 @@ pub(crate) const FREE: u64 = 0x8000;
 
 pub(crate) struct Monitor {
     pub(crate) frontend: Frontend,
+    /// The same connection, for what the library does not say.
+    pub(crate) stream: UnixStream,
     /// What was negotiated.
     pub(crate) features: u64,
     /// Features its driver does not know.
@@ -46,15 +49,16 @@ pub(crate) struct Monitor {
 pub(crate) const EVENT_INDEX: u64 = 1 << 29;
 
 /// With everything the back end has, except these features.
-fn negotiate(socket: &Path, without: u64) -> (Frontend, u64) {
-    let mut frontend = Frontend::connect(socket, 2).expect("connected");
+fn negotiate(socket: &Path, without: u64) -> (Frontend, UnixStream, u64) {
+    let stream = UnixStream::connect(socket).expect("connected");
+    let mut frontend = Frontend::from_stream(stream.try_clone().expect("cloned"), 2);
     frontend.set_owner().expect("owner");
     let features = frontend.get_features().expect("features") & !without;
     frontend.set_features(features).expect("what was offered");
     let offered = frontend.get_protocol_features().expect("protocol features");
     frontend.set_protocol_features(offered).expect("what was offered");
     frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-    (frontend, features)
+    (frontend, stream, features)
 }
 
 impl Monitor {
@@ -73,7 +77,7 @@ impl Monitor {
 
     /// The same for a driver that does not know some of the features.
     pub(crate) fn connect_without(socket: &Path, without: u64) -> Self {
-        let (frontend, features) = negotiate(socket, without);
+        let (frontend, stream, features) = negotiate(socket, without);
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).expect("a file"));
         file.set_len(u64::try_from(MEMORY_BYTES).expect("small")).expect("long enough");
         let of_memory = FileOffset::new(file.try_clone().expect("cloned"), 0);
@@ -81,6 +85,7 @@ impl Monitor {
         let event = || EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).expect("an event");
         Self {
             frontend,
+            stream,
             features,
             without,
             memory,
@@ -109,7 +114,7 @@ impl Monitor {
 
     /// The back end has died; this is its successor.
     pub(crate) fn reconnect(&mut self, socket: &Path, queue_size: u16) {
-        (self.frontend, self.features) = negotiate(socket, self.without);
+        (self.frontend, self.stream, self.features) = negotiate(socket, self.without);
         if let Some((found, file)) = &self.in_flight {
             self.frontend.set_inflight_fd(found, file.as_raw_fd()).expect("a region it has made");
         }

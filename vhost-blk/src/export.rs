@@ -1,10 +1,11 @@
 //! An export: a volume, its socket, and the thread that talks to its monitor, one connection after the other.
 
 use crate::back_channel::BackChannel;
+use crate::conversation::Conversation;
 use crate::counters::{Counters, Counts};
 use crate::error::Error;
 use crate::notifier::Signal;
-use crate::session::{Session, goes_on};
+use crate::session::Session;
 use crate::workers::Workers;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use thinpool::{Access, Attachment, Name, Pool};
 use unix_socket::SocketFile;
-use vhost::vhost_user::BackendReqHandler;
 
 /// What to serve and where.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ impl Serving {
     }
 
     fn serve(&self, stream: UnixStream) {
-        let (Ok(connection), Ok(heard)) = (stream.try_clone(), stream.try_clone()) else { return };
+        let Ok(connection) = stream.try_clone() else { return };
         *self.line.connection.lock() = Some(connection);
         if self.line.is_closing() {
             self.line.hang_up();
@@ -172,18 +172,9 @@ impl Serving {
             self.write_through.clone(),
             self.counters.clone(),
         );
-        let session = Arc::new(std::sync::Mutex::new(session));
-        let mut handler = BackendReqHandler::from_stream(stream, session);
-        // Rings are taken back with the session.
-        loop {
-            if let Some(back_channel) = BackChannel::overhear(&heard) {
-                *self.line.back_channel.lock() = Some(back_channel);
-            }
-            if !goes_on(&handler.handle_request()) {
-                break;
-            }
+        if let Ok(mut conversation) = Conversation::new(stream, session) {
+            while conversation.hear(&self.line.back_channel) {}
         }
-        drop(handler);
         *self.line.back_channel.lock() = None;
         *self.line.connection.lock() = None;
     }

@@ -32,6 +32,7 @@ mod chain;
 mod clock;
 mod completion;
 mod config;
+mod conversation;
 mod counters;
 mod error;
 mod export;
@@ -40,6 +41,7 @@ mod histogram;
 mod inflight;
 mod limits;
 mod memory;
+mod message;
 mod notifier;
 mod parts;
 #[cfg(any(test, feature = "rehearsal"))]

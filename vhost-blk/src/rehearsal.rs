@@ -1,19 +1,19 @@
 //! Any bytes as a guest's memory, and any bytes as a monitor's messages, without a guest: for fuzzing.
 
 use crate::chain::{Chain, Table, take_front, take_last_byte, total};
+use crate::conversation::Conversation;
 use crate::counters::Counters;
 use crate::limits::{DESCRIPTORS_MAX, PART_BYTES_MAX};
 use crate::memory::GuestMemory;
 use crate::parts::Rest;
 use crate::request::{Command, Data, HEADER_BYTES, Header, Range, SEGMENT_BYTES, Segment, Terms, validate};
 use crate::server::Server;
-use crate::session::{Session, goes_on};
+use crate::session::Session;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use thinpool::Attachment;
-use vhost::vhost_user::BackendReqHandler;
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
 const MEMORY_BYTES: usize = 1 << 16;
@@ -97,12 +97,12 @@ pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std:
     let counters = Arc::new(Counters::new(queues));
     let workers = server.workers().clone();
     let session = Session::new(attachment.for_thread(), workers, queues, Arc::default(), counters);
-    let mut handler = BackendReqHandler::from_stream(door, Arc::new(Mutex::new(session)));
+    let mut conversation = Conversation::new(door, session)?;
     // More than a socket holds is no script; what the door does not read any more is lost.
     monitor.set_nonblocking(true)?;
     let _some_may_be_lost = monitor.write_all(script);
     monitor.shutdown(Shutdown::Write)?;
-    while goes_on(&handler.handle_request()) {}
+    while conversation.hear(&parking_lot::Mutex::default()) {}
     Ok(())
 }
 

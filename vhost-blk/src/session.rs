@@ -56,6 +56,9 @@ pub(crate) struct Session {
     attachment: Attachment,
     workers: Workers,
     features: Features,
+    protocol: VhostUserProtocolFeatures,
+    /// What the driver says of the device: virtio 1.2, section 2.1.
+    status: u8,
     memory: Memory,
     rings: Vec<Setup>,
     region: Option<Region>,
@@ -79,6 +82,8 @@ impl Session {
             attachment,
             workers,
             features: Features(0),
+            protocol: VhostUserProtocolFeatures::empty(),
+            status: 0,
             memory,
             rings,
             region: None,
@@ -199,6 +204,29 @@ impl Session {
         self.rings.iter_mut().for_each(Setup::forget);
         self.features = Features(0);
         self.region = None;
+        self.status = 0;
+    }
+
+    /// The driver's view of the device has changed; 0 is a reset.
+    pub(crate) fn set_status(&mut self, status: u8) {
+        if status == 0 {
+            self.forget();
+        }
+        self.status = status;
+    }
+
+    pub(crate) fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// Whether the monitor may set the status and ask for it.
+    pub(crate) fn speaks_of_status(&self) -> bool {
+        self.protocol.contains(VhostUserProtocolFeatures::STATUS)
+    }
+
+    /// Whether the monitor may ask for an answer to messages that have none.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
     }
 
     fn config(&self) -> [u8; CONFIG_BYTES] {
@@ -364,6 +392,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         if features & !protocol().bits() != 0 {
             return Err(Error::InvalidParam);
         }
+        self.protocol = VhostUserProtocolFeatures::from_bits_truncate(features);
         Ok(())
     }
 

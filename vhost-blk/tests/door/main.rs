@@ -2,8 +2,11 @@
 
 mod counts;
 mod served;
+mod status;
 #[path = "../../../tests/vhost_client/mod.rs"]
 mod vhost_client;
+#[path = "../../../tests/vhost_monitor/mod.rs"]
+mod vhost_monitor;
 
 use rustix::fs::Mode;
 use served::{MIB, Served, name};
