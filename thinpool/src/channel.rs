@@ -218,8 +218,8 @@ impl Channel {
 
     /// Runs a request until it waits or ends.
     fn drive(&mut self, index: usize) {
+        let mut slot = self.slots[index].take().expect("only occupied slots are driven");
         loop {
-            let mut slot = self.slots[index].take().expect("only occupied slots are driven");
             let flow = match &mut slot.work {
                 Work::Read(_) => self.step_read(index, &mut slot),
                 Work::Overwrite(_) => self.step_overwrite(index, &mut slot),
@@ -228,7 +228,7 @@ impl Channel {
                 Work::Extents(_) => self.step_extents(index, &mut slot),
             };
             match flow {
-                Flow::Again => self.slots[index] = Some(slot),
+                Flow::Again => {}
                 Flow::Device => return self.slots[index] = Some(slot),
                 Flow::Parked => {
                     self.slots[index] = Some(slot);
