@@ -1,7 +1,8 @@
 //! One thread of the server: one channel to the pool, and the rings it was given.
 //!
-//! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox.
-//! While the device works it does not spin: the completions may need this very core.
+//! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox. While a device
+//! in memory works it does not spin: the completions may need this very core. A disk needs none, and is spun for as long as
+//! its answers come soon enough.
 
 use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
 use crate::clock::{Clock, Moment};
@@ -101,6 +102,8 @@ pub(crate) struct Worker {
     watch: Watch,
     clock: Clock,
     lending: Lending,
+    /// The last answer of a disk that was waited for came within [`SPIN`].
+    is_disk_fast: bool,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
     /// By the tag of a request.
@@ -127,6 +130,7 @@ impl Worker {
             mailbox,
             watch,
             clock: Clock::new(),
+            is_disk_fast: false,
             rings: Vec::new(),
             pending: Vec::new(),
             vacant: Vec::new(),
@@ -144,8 +148,11 @@ impl Worker {
         self.read_mail();
         while !self.is_over() {
             while self.turn() {}
-            if !self.spin() {
+            let begun = self.clock.now();
+            if !self.spin(begun) {
+                let waits_for_disk = self.lending.is_disk() && self.channel.is_device_busy();
                 self.sleep();
+                self.is_disk_fast = waits_for_disk && self.is_within_spin(begun);
             }
         }
     }
@@ -342,23 +349,26 @@ impl Worker {
     }
 
     /// Looks for work for a while; whether there is some.
-    fn spin(&mut self) -> bool {
+    fn spin(&mut self, begun: Moment) -> bool {
         if self.rings.iter().all(Option::is_none) {
             return false;
         }
-        let start = self.clock.now();
-        while !self.channel.is_device_busy() {
+        while self.is_disk_fast || !self.channel.is_device_busy() {
             for _ in 0..POLLS_PER_LOOK {
                 if self.turn() {
                     return true;
                 }
                 std::hint::spin_loop();
             }
-            if Duration::from_nanos(self.clock.now().nanoseconds_since(start)) > SPIN {
+            if !self.is_within_spin(begun) {
                 return false;
             }
         }
         false
+    }
+
+    fn is_within_spin(&self, begun: Moment) -> bool {
+        Duration::from_nanos(self.clock.now().nanoseconds_since(begun)) <= SPIN
     }
 
     /// Sleeps until a kick, a completion or a message, unless one of them is there already.
@@ -404,6 +414,11 @@ struct Lending {
 impl Lending {
     fn of(channel: &Channel) -> Self {
         Self { alignment: channel.memory_alignment(), writes: channel.may_lend_writes() }
+    }
+
+    /// Writes are lent to devices in memory only.
+    fn is_disk(self) -> bool {
+        !self.writes
     }
 }
 

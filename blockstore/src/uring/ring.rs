@@ -90,6 +90,12 @@ impl Ring {
         }
     }
 
+    /// Entries for the kernel are as many as half of what it has, or more.
+    pub(super) fn has_share(&mut self) -> bool {
+        let unsent = self.unsent();
+        unsent * 2 >= self.in_flight() - unsent
+    }
+
     /// Entries the kernel has not taken yet.
     fn unsent(&mut self) -> usize {
         self.ring.submission().len()
