@@ -69,6 +69,8 @@ fn measure(driver: &mut Driver, generator: &mut Generator, options: &Options) ->
         if answers.is_empty() {
             if options.event {
                 driver.wait(SLEEP_MS)?;
+            } else {
+                std::hint::spin_loop();
             }
             if now.duration_since(last_answer) > options.patience {
                 return Err(Failure::Silent);
