@@ -32,6 +32,12 @@ pub trait Device: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether transfers go on by themselves once they are submitted, as those of a disk do that are made around the page
+    /// cache. Others are made by a processor: in the call, or later by a thread of the kernel.
+    fn works_alone(&self) -> bool {
+        false
+    }
+
     /// A channel that takes up to `depth` operations at a time (1 to [`DEPTH_MAX`]). One thread at a time uses it.
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError>;
 }
@@ -55,6 +61,12 @@ pub trait IoChannel: Send {
 
     /// Operations submitted whose completion was not yet polled.
     fn in_flight(&self) -> usize;
+
+    /// Whether some of them have not reached the device because the kernel was too busy: `poll` tries again, and nobody is
+    /// told when that would succeed.
+    fn is_held_up(&self) -> bool {
+        false
+    }
 }
 
 pub(crate) fn clamp_depth(depth: usize) -> usize {

@@ -75,6 +75,10 @@ impl Device for FileDevice {
         self.medium.transfer().medium != MediumKind::Disk
     }
 
+    fn works_alone(&self) -> bool {
+        self.medium.works_alone()
+    }
+
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
         let inline = || Box::new(ImmediateChannel::new(self.medium.clone(), depth));
         match &self.way {

@@ -16,7 +16,6 @@ mod ring;
 use crate::device::{IoChannel, clamp_depth};
 use crate::error::{DeviceError, IoError};
 use crate::file::FileMedium;
-use crate::file::opening::Caching;
 use crate::file::progress::Progress;
 use crate::immediate::{Perform, sleep};
 use crate::legality;
@@ -41,8 +40,6 @@ pub(crate) struct UringChannel {
     ring: Ring,
     medium: Arc<FileMedium>,
     depth: usize,
-    /// Transfers go on after the kernel has taken them.
-    is_disk: bool,
 }
 
 /// Whether the kernel offers io_uring, as far as it is needed here.
@@ -54,8 +51,7 @@ impl UringChannel {
     pub(crate) fn new(medium: Arc<FileMedium>, depth: usize) -> Result<Self, DeviceError> {
         let depth = clamp_depth(depth);
         let ring = Ring::new(depth, medium.file()).map_err(DeviceError::UringUnavailable)?;
-        let is_disk = medium.transfer().caching == Caching::Around;
-        Ok(Self { ring, medium, depth, is_disk })
+        Ok(Self { ring, medium, depth })
     }
 
     fn board(&self, submission: Submission) -> Flight {
@@ -69,12 +65,13 @@ impl UringChannel {
 
 impl IoChannel for UringChannel {
     fn submit(&mut self, queue: &mut VecDeque<Submission>) {
+        let mut may_send = self.medium.works_alone();
         while self.ring.in_flight() < self.depth {
             let Some(submission) = queue.pop_front() else { break };
             let flight = self.board(submission);
             self.ring.start(flight);
-            if self.is_disk && self.ring.has_share() {
-                self.ring.send();
+            if may_send && self.ring.has_share() {
+                may_send = self.ring.send();
             }
         }
         self.ring.send();
@@ -112,5 +109,9 @@ impl IoChannel for UringChannel {
 
     fn in_flight(&self) -> usize {
         self.ring.in_flight()
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.ring.is_held_up()
     }
 }

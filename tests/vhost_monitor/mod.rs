@@ -150,8 +150,25 @@ impl Monitor {
         self.set_rest_of_ring(descriptors, available, used)
     }
 
+    /// The ring anew after a reset: the error descriptor was given when the monitor connected.
+    pub(crate) fn set_ring_again(&mut self) -> Result<(), vhost::Error> {
+        self.frontend.set_features(self.features)?;
+        self.frontend.set_vring_num(0, QUEUE_SIZE)?;
+        self.set_all_but_size_and_error(DESCRIPTORS, AVAILABLE, USED)
+    }
+
     /// All but its size.
     pub(crate) fn set_rest_of_ring(
+        &mut self,
+        descriptors: usize,
+        available: usize,
+        used: usize,
+    ) -> Result<(), vhost::Error> {
+        self.frontend.set_vring_err(0, &self.error)?;
+        self.set_all_but_size_and_error(descriptors, available, used)
+    }
+
+    fn set_all_but_size_and_error(
         &mut self,
         descriptors: usize,
         available: usize,
@@ -171,7 +188,6 @@ impl Monitor {
         self.frontend.set_vring_base(0, 0)?;
         self.frontend.set_vring_addr(0, &addresses)?;
         self.frontend.set_vring_call(0, &self.call)?;
-        self.frontend.set_vring_err(0, &self.error)?;
         self.frontend.set_vring_kick(0, &self.kick)?;
         self.frontend.set_vring_enable(0, true)
     }

@@ -175,7 +175,10 @@ impl Channel {
     /// what it took, and nothing would wake a sleeper for that.
     pub fn listen(&self) -> bool {
         let device_wakes = match self.io.descriptor() {
-            Some(_) => self.outbox.is_empty() || self.io.in_flight() > 0,
+            Some(_) => {
+                let is_under_way = self.outbox.is_empty() || self.io.in_flight() > 0;
+                is_under_way && !self.io.is_held_up()
+            }
             None => !self.is_device_busy(),
         };
         self.replies.is_empty() && device_wakes && self.shared.bell.listen()
@@ -189,6 +192,11 @@ impl Channel {
     /// Whether the memory of a write may be a [`Loan`](blockstore::Loan). Others may change its bytes under way.
     pub fn may_lend_writes(&self) -> bool {
         self.core.device.bears_changing_memory()
+    }
+
+    /// Whether what the device works on needs no processor: whoever waits for it may as well stay awake.
+    pub fn works_alone(&self) -> bool {
+        self.core.device.works_alone()
     }
 
     /// Requests submitted and not yet answered.

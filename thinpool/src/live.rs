@@ -113,7 +113,11 @@ impl Live {
         let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
         let (mut windows, window) = (self.windows.lock(), at.0 / WINDOW_BLOCKS);
         if windows.len() >= WINDOWS_MAX && !windows.contains_key(&window) {
-            windows.clear();
+            let mut surplus = WINDOWS_MAX / 8;
+            windows.retain(|_, _| {
+                surplus = surplus.saturating_sub(1);
+                surplus == 0
+            });
         }
         windows.insert(window, BlockAddress(base));
     }

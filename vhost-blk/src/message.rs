@@ -26,11 +26,11 @@ impl Header {
         Self { request, flags: VERSION, length: 0 }
     }
 
-    /// Waits for the next message, which stays where it is. Nothing when there is none any more.
+    /// Waits for the next message, which stays where it is. Nothing when there is none any more, or when its header comes in
+    /// pieces: a look does not wait for the rest.
     pub(crate) fn peek(connection: impl AsFd) -> Option<Self> {
         let mut raw = [0; HEADER_BYTES];
-        let flags = RecvFlags::PEEK | RecvFlags::WAITALL;
-        let (_, length) = retry_on_intr(|| recv(connection.as_fd(), &mut raw, flags)).ok()?;
+        let (_, length) = retry_on_intr(|| recv(connection.as_fd(), &mut raw, RecvFlags::PEEK)).ok()?;
         (length == HEADER_BYTES).then(|| Self::parse(&raw))
     }
 

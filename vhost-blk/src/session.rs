@@ -251,9 +251,9 @@ impl Setup {
         }
     }
 
-    /// All that was told.
+    /// All that was told, but for the error descriptor: a monitor gives it once, when it connects.
     fn forget(&mut self) {
-        *self = Self { place: self.place, ..Self::default() };
+        *self = Self { place: self.place, error: self.error.take(), ..Self::default() };
     }
 }
 

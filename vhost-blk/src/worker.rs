@@ -1,8 +1,8 @@
 //! One thread of the server: one channel to the pool, and the rings it was given.
 //!
 //! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox. While a device
-//! in memory works it does not spin: the completions may need this very core. A disk needs none, and is spun for as long as
-//! its answers come soon enough.
+//! works it does not spin, since the completions may need this very core; but for a disk that works alone, as long as its answers
+//! come soon enough.
 
 use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
 use crate::clock::{Clock, Moment};
@@ -150,9 +150,10 @@ impl Worker {
             while self.turn() {}
             let begun = self.clock.now();
             if !self.spin(begun) {
-                let waits_for_disk = self.lending.is_disk() && self.channel.is_device_busy();
+                let waits_for_disk = self.channel.works_alone() && self.channel.is_device_busy();
                 self.sleep();
-                self.is_disk_fast = waits_for_disk && self.is_within_spin(begun);
+                let answered = self.answer();
+                self.is_disk_fast = waits_for_disk && answered && self.is_within_spin(begun);
             }
         }
     }
@@ -414,11 +415,6 @@ struct Lending {
 impl Lending {
     fn of(channel: &Channel) -> Self {
         Self { alignment: channel.memory_alignment(), writes: channel.may_lend_writes() }
-    }
-
-    /// Writes are lent to devices in memory only.
-    fn is_disk(self) -> bool {
-        !self.writes
     }
 }
 

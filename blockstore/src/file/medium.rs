@@ -1,6 +1,6 @@
 //! An open and locked file or block device, and operations on it by plain system calls.
 
-use super::opening::Nature;
+use super::opening::{Caching, Nature};
 use super::progress::{Progress, Step, ZEROS_BYTES};
 use super::transfer::Transfer;
 use super::{call, lock};
@@ -64,6 +64,11 @@ impl FileMedium {
 
     pub(crate) fn transfer(&self) -> Transfer {
         self.facts.transfer
+    }
+
+    /// Transfers do not need a processor.
+    pub(crate) fn works_alone(&self) -> bool {
+        self.facts.transfer.caching == Caching::Around
     }
 
     pub(crate) fn access(&self) -> Access {

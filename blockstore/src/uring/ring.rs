@@ -34,6 +34,7 @@ pub(super) struct Ring {
     free: Vec<usize>,
     /// Memory that is registered; nothing where the kernel would not have it.
     arena: Option<&'static Arena>,
+    is_held_up: bool,
 }
 
 impl Ring {
@@ -43,7 +44,7 @@ impl Ring {
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
         let arena = register_arena(&ring);
-        Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena })
+        Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena, is_held_up: false })
     }
 
     pub(super) fn probe() -> io::Result<()> {
@@ -69,14 +70,22 @@ impl Ring {
         pushed.expect("the submission queue has an entry for each slot");
     }
 
-    /// Hands queued entries to the kernel, all of them unless it is too busy; then the next call tries again.
-    pub(super) fn send(&mut self) {
+    /// Hands queued entries to the kernel, all of them unless it is too busy; then the next call tries again. Whether it
+    /// took all.
+    pub(super) fn send(&mut self) -> bool {
         let mut retries = 0;
         while self.unsent() > 0 && retries < BUSY_RETRIES_MAX {
             if !matches!(self.ring.submit(), Ok(taken) if taken > 0) {
                 retries += 1;
             }
         }
+        self.is_held_up = self.unsent() > 0;
+        !self.is_held_up
+    }
+
+    /// The kernel was too busy to take all: nobody is told when it is not any more.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_held_up
     }
 
     /// Makes what has completed visible to `land`, without blocking.

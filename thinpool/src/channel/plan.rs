@@ -8,6 +8,9 @@ use cow_tree::units::{BLOCK_BYTES, BlockAddress, LogicalBlock};
 use cow_tree::{Found, Mapping, Missing};
 use std::ops::Range;
 
+/// Mappings that are looked at for one of the volume's own, with its lock held.
+const LOOKS_MAX: usize = 64;
+
 /// What the guest wants of the bytes of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intent {
@@ -115,11 +118,15 @@ impl Channel {
         Ok(plan)
     }
 
-    /// The volume's own mapping in the placement window of a block: where there is one, it shows the place of the others.
+    /// The volume's first own mapping in the placement window of a block, if it is among the first [`LOOKS_MAX`] there: it
+    /// shows the place of the others.
     fn neighbour(&self, body: &LayerBody, block: LogicalBlock) -> Result<Option<Mapping>, Missing> {
         let mut at = LogicalBlock(block.0 / WINDOW_BLOCKS * WINDOW_BLOCKS);
         let end = LogicalBlock(at.0 + WINDOW_BLOCKS);
-        while let Some(mapping) = body.tree.next(&self.nodes, at)?.filter(|mapping| mapping.start < end) {
+        for _ in 0..LOOKS_MAX {
+            let Some(mapping) = body.tree.next(&self.nodes, at)?.filter(|mapping| mapping.start < end) else {
+                break;
+            };
             if body.ownership.standing(mapping.tag) != Standing::Foreign {
                 return Ok(Some(mapping));
             }

@@ -452,7 +452,11 @@ fn take_blocks(
     Ok(())
 }
 
-/// Where a block would join what is mapped: at the same distance as in the volume.
+/// Where a block would join what is mapped in its window: at the same distance as in the volume.
 fn beside(mapping: cow_tree::Mapping, at: LogicalBlock) -> Option<BlockAddress> {
+    let windows = mapping.start.0 / WINDOW_BLOCKS..mapping.end().0.div_ceil(WINDOW_BLOCKS);
+    if !windows.contains(&(at.0 / WINDOW_BLOCKS)) {
+        return None;
+    }
     mapping.address.0.checked_add(at.0)?.checked_sub(mapping.start.0).map(BlockAddress)
 }

@@ -86,6 +86,19 @@ fn the_status_is_what_the_driver_said_and_a_reset_takes_everything_back() {
 }
 
 #[test]
+fn a_ring_that_lies_after_a_reset_is_told_of_by_the_descriptor_given_before() {
+    let served = served();
+    let mut monitor = Monitor::start(&served.socket("desk"));
+    say(&mut monitor.stream, SET_STATUS, VERSION, Some(0));
+    monitor.set_ring_again().expect("a ring as it should be");
+    monitor.describe(0, FREE, 16, NEXT, 0);
+    monitor.offer(0);
+    assert!(monitor.is_broken(), "a loop");
+    drop(monitor);
+    served.end();
+}
+
+#[test]
 fn whoever_speaks_of_the_status_wrongly_is_hung_up_on_and_may_come_again() {
     let served = served();
     let wrong: [(u32, u32, Option<u64>); 5] = [
