@@ -31,6 +31,19 @@ pub(super) fn take_content(data: &mut Option<Buffer>, chunk: &Chunk, alignment: 
     }
 }
 
+/// Whether a write needs no look at its bytes but this one, which may be of memory that changes: whole blocks, as the device
+/// wants them, none of which begins with zeros.
+pub(super) fn is_written_as_it_is(offset: u64, data: &Buffer, alignment: usize) -> bool {
+    let block = u64::try_from(BLOCK_BYTES).expect("small");
+    let is_whole = offset.is_multiple_of(block) && data.len().is_multiple_of(BLOCK_BYTES);
+    let begins_with_data = |at: usize| {
+        let mut first = [0; size_of::<u64>()];
+        data.copy_to(at, &mut first);
+        first != [0; size_of::<u64>()]
+    };
+    is_whole && data.is_aligned(alignment) && (0..data.len()).step_by(BLOCK_BYTES).all(begins_with_data)
+}
+
 fn head_bytes(chunk: &Chunk) -> usize {
     usize::try_from(chunk.bytes.start % u64::try_from(BLOCK_BYTES).expect("small"))
         .expect("less than a block")

@@ -59,7 +59,8 @@ impl Channel {
             }
             Ok(_) => {
                 self.leave_epoch(slot);
-                slot.work = Work::Update(Box::new(Update::write(offset, buffer, durability)));
+                let update = Update::write(offset, buffer, durability, self.core.device.alignment());
+                slot.work = Work::Update(Box::new(update));
                 Flow::Again
             }
         };

@@ -33,6 +33,16 @@ pub(super) struct Chunk {
     pub(super) intent: Intent,
 }
 
+/// The bytes of a chunk, as far as they decide what is to be done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    /// The guest gave none: they are zeros.
+    Zeros,
+    /// No block of them is all zeros.
+    Data,
+    Bytes(&'a [u8]),
+}
+
 /// What the map says about one block run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ground {
@@ -82,8 +92,12 @@ impl Chunk {
         self.bytes.start <= block.0 * bytes && (block.0 + 1) * bytes <= self.bytes.end
     }
 
-    fn is_zero(&self, content: Option<&[u8]>, block: LogicalBlock) -> bool {
-        let Some(content) = content else { return true };
+    fn is_zero(&self, content: Content<'_>, block: LogicalBlock) -> bool {
+        let content = match content {
+            Content::Zeros => return true,
+            Content::Data => return false,
+            Content::Bytes(content) => content,
+        };
         let bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
         let start = usize::try_from(block.0 * bytes - self.bytes.start).expect("within the chunk");
         content[start..start + BLOCK_BYTES].iter().all(|byte| *byte == 0)
@@ -91,8 +105,7 @@ impl Chunk {
 }
 
 impl Channel {
-    /// `content`: the chunk's bytes, when the guest gave any.
-    pub(super) fn plan(&self, live: &Live, chunk: &Chunk, content: Option<&[u8]>) -> Result<Plan, Missing> {
+    pub(super) fn plan(&self, live: &Live, chunk: &Chunk, content: Content<'_>) -> Result<Plan, Missing> {
         let mut plan = Plan::default();
         let durable = self.core.durable();
         let sectors = self.core.device.alignment() <= 512;
@@ -140,7 +153,7 @@ impl Channel {
 fn plan_run(
     plan: &mut Plan,
     chunk: &Chunk,
-    content: Option<&[u8]>,
+    content: Content<'_>,
     run: Range<LogicalBlock>,
     ground: Ground,
     sectors: bool,
@@ -166,7 +179,7 @@ fn plan_run(
     }
 }
 
-fn whole(chunk: &Chunk, content: Option<&[u8]>, blocks: Range<LogicalBlock>, ground: Ground) -> Option<Task> {
+fn whole(chunk: &Chunk, content: Content<'_>, blocks: Range<LogicalBlock>, ground: Ground) -> Option<Task> {
     let fresh = || Some(Task::Fresh { blocks: blocks.clone() });
     match (chunk.intent, ground) {
         (Intent::Erase | Intent::Trim, Ground::Hole) => None,

@@ -5,8 +5,8 @@
 //! waited for once, at the end. A chunk that has to wait for space, or for a closed gate, leaves its epoch and plans
 //! again when it goes on, so that neither a snapshot nor the return of freed blocks ever waits for it.
 
-use super::content::{bytes_of, complete_edge, own_bytes, skip, take_content, trimmed};
-use super::plan::{Chunk, Edge, Intent, Task};
+use super::content::{bytes_of, complete_edge, is_written_as_it_is, own_bytes, skip, take_content, trimmed};
+use super::plan::{Chunk, Content, Edge, Intent, Task};
 use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
 use crate::core::{Core, Stalled};
@@ -79,9 +79,10 @@ impl Update {
         }
     }
 
-    /// Looks at the bytes more than once, so it takes what is lent as the buffer's own.
-    pub(super) fn write(offset: u64, buffer: Buffer, durability: Durability) -> Self {
-        let buffer = buffer.into_owned();
+    /// Takes what is lent as the buffer's own when it will look at the bytes more than once, or complete them.
+    pub(super) fn write(offset: u64, buffer: Buffer, durability: Durability, alignment: usize) -> Self {
+        let buffer =
+            if is_written_as_it_is(offset, &buffer, alignment) { buffer } else { buffer.into_owned() };
         let end = offset + u64::try_from(buffer.len()).expect("a length");
         Self::new(offset..end, Some(buffer), Intent::Store, durability)
     }
@@ -189,8 +190,11 @@ impl Channel {
             update.content = take_content(&mut update.data, &chunk, self.core.device.alignment());
         }
         let plan = {
-            let update = update_of(slot);
-            let content = update.content.as_deref().map(|bytes| own_bytes(bytes, &chunk));
+            let content = match &update_of(slot).content {
+                None => Content::Zeros,
+                Some(content) if content.is_lent() => Content::Data,
+                Some(content) => Content::Bytes(own_bytes(content, &chunk)),
+            };
             self.plan(live, &chunk, content)
         };
         let plan = match plan {

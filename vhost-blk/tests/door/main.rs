@@ -57,6 +57,34 @@ fn what_is_written_is_read_through_a_clone_too() {
     served.end();
 }
 
+/// A guest's memory is written as it is where that can be; zeros among it are found all the same.
+#[test]
+fn blocks_of_zeros_take_no_space_whatever_is_written_with_them() {
+    let served = Served::start(&[("desk", 8 * MIB)]);
+    let mut driver = served.export_with("desk", Access::ReadWrite, 1, 4 * BLOCK);
+    let late = [vec![0; BLOCK - 1], vec![1]].concat();
+    for (at, blocks, allocated) in [
+        (0, [pattern(1), pattern(2), pattern(3), pattern(4)], 4),
+        (1, [pattern(1), vec![0; BLOCK], pattern(2), late.clone()], 3),
+        (2, [late.clone(), pattern(9), late, vec![0; BLOCK]], 3),
+        (3, [vec![0; BLOCK], vec![0; BLOCK], vec![0; BLOCK], vec![0; BLOCK]], 0),
+    ] {
+        let before = served.pool.status().mapped;
+        for (index, block) in (0..).zip(&blocks) {
+            let offset = MIB * at + 65536 * index;
+            write(&mut driver, offset, block);
+            assert_eq!(read(&mut driver, offset, BLOCK), *block, "{at} {index}");
+        }
+        assert_eq!(served.pool.status().mapped - before, 4096 * allocated, "{at}, one by one");
+        let before = served.pool.status().mapped;
+        write(&mut driver, MIB * at + 512 * 1024, &blocks.concat());
+        assert_eq!(read(&mut driver, MIB * at + 512 * 1024, 4 * BLOCK), blocks.concat(), "{at}");
+        assert_eq!(served.pool.status().mapped - before, 4096 * allocated, "{at}, together");
+    }
+    drop(driver);
+    served.end();
+}
+
 #[test]
 fn discards_and_zeroes_read_as_zeros() {
     let served = Served::start(&[("desk", 8 * MIB)]);
