@@ -152,8 +152,7 @@ impl Worker {
             if !self.spin(begun) {
                 let waits_for_disk = self.channel.works_alone() && self.channel.is_device_busy();
                 self.sleep();
-                let answered = self.answer();
-                self.is_disk_fast = waits_for_disk && answered && self.is_within_spin(begun);
+                self.is_disk_fast = waits_for_disk && self.answer() && self.is_within_spin(begun);
             }
         }
     }

@@ -125,7 +125,8 @@ impl Channel {
             plan_run(&mut plan, chunk, content, block..end, ground, sectors);
             block = end;
         }
-        if plan.grows && live.window(chunk.blocks.start).is_none() {
+        let places_blocks = plan.tasks.iter().any(|task| matches!(task, Task::Fresh { .. }));
+        if places_blocks && live.window(chunk.blocks.start).is_none() {
             plan.neighbour = self.neighbour(&body, chunk.blocks.start)?;
         }
         Ok(plan)

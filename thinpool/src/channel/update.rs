@@ -81,8 +81,8 @@ impl Update {
 
     /// Takes what is lent as the buffer's own when it will look at the bytes more than once, or complete them.
     pub(super) fn write(offset: u64, buffer: Buffer, durability: Durability, alignment: usize) -> Self {
-        let buffer =
-            if is_written_as_it_is(offset, &buffer, alignment) { buffer } else { buffer.into_owned() };
+        let stays_lent = buffer.is_lent() && is_written_as_it_is(offset, &buffer, alignment);
+        let buffer = if stays_lent { buffer } else { buffer.into_owned() };
         let end = offset + u64::try_from(buffer.len()).expect("a length");
         Self::new(offset..end, Some(buffer), Intent::Store, durability)
     }
