@@ -39,6 +39,12 @@ pub(crate) struct Freed {
     pub(crate) nodes: Vec<BlockAddress>,
 }
 
+impl Freed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.nodes.is_empty()
+    }
+}
+
 impl LayerBody {
     pub(crate) fn new(id: LayerId, tag: Tag, tree: ExtentTree) -> Self {
         Self {

@@ -210,6 +210,9 @@ impl Core {
     pub(crate) fn account(&self, fresh: &[Run], freed: Freed, sequence: Sequence) {
         let mut groups = self.groups.lock();
         fresh.iter().for_each(|run| groups.commit(*run));
+        if freed.is_empty() {
+            return;
+        }
         let mut quarantine = self.quarantine.lock();
         for (address, length) in freed.data {
             let run = Run { address, length: BlockCount(u64::from(length)) };

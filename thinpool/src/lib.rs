@@ -64,6 +64,7 @@ mod superblock;
 mod tail;
 mod ticket;
 mod wake;
+mod windows;
 
 pub use attachment::{Access, Attachment};
 pub use channel::Channel;

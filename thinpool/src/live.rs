@@ -11,16 +11,11 @@ use crate::body::LayerBody;
 use crate::catalog::CatalogEntry;
 use crate::ids::Sequence;
 use crate::range_lock::RangeLocks;
+use crate::windows::Windows;
 use cow_tree::units::{BlockAddress, LogicalBlock};
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
-/// Blocks of one placement window: 1 MiB.
-pub(crate) const WINDOW_BLOCKS: u64 = 256;
-/// Windows a volume remembers, of 16 GiB together; where the others are, its map tells as soon as it has a block there.
-const WINDOWS_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -34,8 +29,7 @@ pub(crate) struct Live {
     pub(crate) locked_ranges: AtomicUsize,
     /// Set while a snapshot waits for writes in flight; new ones wait until it opens.
     gate_closed: AtomicBool,
-    /// Where the blocks of each mebibyte of the volume are being placed: published or not, and until that place is full.
-    windows: Mutex<HashMap<u64, BlockAddress>>,
+    windows: Mutex<Windows>,
     /// Attachments by access; at most one is read-write.
     writers: AtomicU32,
     readers: AtomicU32,
@@ -52,7 +46,7 @@ impl Live {
             ranges: Mutex::new(RangeLocks::default()),
             locked_ranges: AtomicUsize::new(0),
             gate_closed: AtomicBool::new(false),
-            windows: Mutex::new(HashMap::new()),
+            windows: Mutex::new(Windows::default()),
             writers: AtomicU32::new(0),
             readers: AtomicU32::new(0),
         }
@@ -104,22 +98,12 @@ impl Live {
 
     /// The address at which `at` would stand in its window's place.
     pub(crate) fn window(&self, at: LogicalBlock) -> Option<BlockAddress> {
-        let base = *self.windows.lock().get(&(at.0 / WINDOW_BLOCKS))?;
-        Some(base.offset_by(at.0 % WINDOW_BLOCKS))
+        self.windows.lock().get(at)
     }
 
     /// The blocks of the window are placed around `address` from now on.
     pub(crate) fn remember_window(&self, at: LogicalBlock, address: BlockAddress) {
-        let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
-        let (mut windows, window) = (self.windows.lock(), at.0 / WINDOW_BLOCKS);
-        if windows.len() >= WINDOWS_MAX && !windows.contains_key(&window) {
-            let mut surplus = WINDOWS_MAX / 8;
-            windows.retain(|_, _| {
-                surplus = surplus.saturating_sub(1);
-                surplus == 0
-            });
-        }
-        windows.insert(window, BlockAddress(base));
+        self.windows.lock().put(at, address);
     }
 
     pub(crate) fn is_gate_closed(&self) -> bool {

@@ -2,14 +2,19 @@
 
 use super::Channel;
 use crate::body::LayerBody;
-use crate::live::{Live, WINDOW_BLOCKS};
+use crate::live::Live;
 use crate::ownership::Standing;
+use crate::windows::WINDOW_BLOCKS;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, LogicalBlock};
 use cow_tree::{Found, Mapping, Missing};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Mappings that are looked at for one of the volume's own, with its lock held.
 const LOOKS_MAX: usize = 64;
+
+/// A list of what belongs to one chunk: nearly always of one, which needs no memory of its own.
+pub(super) type Few<T> = SmallVec<[T; 1]>;
 
 /// What the guest wants of the bytes of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +82,8 @@ pub(super) struct Edge {
 /// The plan of one chunk.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub(super) tasks: Vec<Task>,
-    pub(super) edges: Vec<Edge>,
+    pub(super) tasks: Few<Task>,
+    pub(super) edges: Few<Edge>,
     /// Whether it needs metadata that was not there before: new blocks, or holes in what others own.
     pub(super) grows: bool,
     /// An own mapping in the window of the chunk, for placement; only looked for when the volume does not remember the
@@ -233,7 +238,7 @@ impl Ground {
 }
 
 /// Appends a task, joined to the last one where it goes on from it.
-fn push(tasks: &mut Vec<Task>, task: Task) {
+fn push(tasks: &mut Few<Task>, task: Task) {
     let joined = match (tasks.last_mut(), &task) {
         (Some(Task::InPlace { blocks: old, address: first }), Task::InPlace { blocks: new, address })
             if old.end == new.start && first.offset_by(old.end.0 - old.start.0) == *address =>

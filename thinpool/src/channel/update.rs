@@ -6,21 +6,23 @@
 //! again when it goes on, so that neither a snapshot nor the return of freed blocks ever waits for it.
 
 use super::content::{bytes_of, complete_edge, is_written_as_it_is, own_bytes, skip, take_content, trimmed};
-use super::plan::{Chunk, Content, Edge, Intent, Task};
+use super::plan::{Chunk, Content, Edge, Few, Intent, Task};
 use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
 use crate::core::{Core, Stalled};
 use crate::groups::{GroupKind, NoRun, Placement, Run};
 use crate::ids::CommitNumber;
 use crate::keeper::reclaim;
-use crate::live::{Live, WINDOW_BLOCKS};
+use crate::live::Live;
 use crate::mutants::{self, Mutant};
 use crate::range_lock::RangeTicket;
 use crate::record::Change;
 use crate::request::{Payload, RequestError, ZeroSpace};
+use crate::windows::WINDOW_BLOCKS;
 use blockstore::{Buffer, Durability};
 use cow_tree::Missing;
 use cow_tree::units::{BLOCK_BYTES, BlockAddress, BlockCount, LogicalBlock};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,10 +40,10 @@ pub(super) struct Update {
     chunk: Option<Chunk>,
     ticket: Option<RangeTicket>,
     /// Blocks taken for the chunk.
-    fresh: Vec<Run>,
-    changes: Vec<Change>,
-    tasks: Vec<Task>,
-    edges: Vec<(Edge, Option<Buffer>)>,
+    fresh: Few<Run>,
+    changes: Few<Change>,
+    tasks: Few<Task>,
+    edges: SmallVec<[(Edge, Option<Buffer>); 1]>,
     /// The chunk's bytes, widened to whole blocks when it does not start and end on one.
     content: Option<Buffer>,
     /// A grace period has passed since the chunk's range was locked.
@@ -70,10 +72,10 @@ impl Update {
             phase: Phase::Lock,
             chunk: None,
             ticket: None,
-            fresh: Vec::new(),
-            changes: Vec::new(),
-            tasks: Vec::new(),
-            edges: Vec::new(),
+            fresh: Few::new(),
+            changes: Few::new(),
+            tasks: Few::new(),
+            edges: SmallVec::new(),
             content: None,
             graced: false,
         }
@@ -270,7 +272,7 @@ impl Channel {
     }
 
     fn read_edges(&mut self, index: usize, slot: &mut Slot) -> Flow {
-        let sources: Vec<Option<BlockAddress>> =
+        let sources: Few<Option<BlockAddress>> =
             update_of(slot).edges.iter().map(|(edge, _)| edge.source).collect();
         for (number, source) in (0_u32..).zip(sources) {
             if let Some(address) = source {
@@ -290,15 +292,14 @@ impl Channel {
         for (edge, old) in std::mem::take(&mut update.edges) {
             complete_edge(&mut content, &chunk, edge, old);
         }
-        let fresh = update.changes.clone();
         let sectors = self.core.device.alignment() <= 512;
-        let mut writes: Vec<(LogicalBlock, LogicalBlock, BlockAddress, bool)> = Vec::new();
+        let mut writes: Few<(LogicalBlock, LogicalBlock, BlockAddress, bool)> = Few::new();
         for task in &tasks {
             if let Task::InPlace { blocks, address } = task {
                 writes.push((blocks.start, blocks.end, *address, true));
             }
         }
-        for change in &fresh {
+        for change in &update.changes {
             if let Change::Map { start, length, address } = *change {
                 let end = start + u64::from(length);
                 writes.push((LogicalBlock(start), LogicalBlock(end), BlockAddress(address), false));

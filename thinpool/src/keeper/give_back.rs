@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Between two looks for groups of which nobody has taken or released a block since the look before.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Discards in flight; the keeper does other things between them, and nobody waits for blocks longer than these take.
 const DISCARDS_AT_ONCE: usize = 8;

@@ -1,0 +1,65 @@
+//! Where the blocks of each mebibyte of a volume are being placed.
+
+use cow_tree::units::{BlockAddress, LogicalBlock};
+
+/// Blocks of one placement window: 1 MiB.
+pub(crate) const WINDOW_BLOCKS: u64 = 256;
+/// Windows that are remembered, of 16 GiB together: of those that far apart, the last one. Where the others are, the
+/// volume's map tells as soon as it has a block there.
+const WINDOWS_MAX: u64 = 16_384;
+
+/// The places of a volume's windows, published or not, and each until it is full.
+#[derive(Debug, Default)]
+pub(crate) struct Windows {
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    window: u64,
+    /// Where the window's first block is or would be; none yet when there is no place.
+    base: Option<BlockAddress>,
+}
+
+impl Windows {
+    /// The address at which `at` would stand in its window's place.
+    pub(crate) fn get(&self, at: LogicalBlock) -> Option<BlockAddress> {
+        let window = at.0 / WINDOW_BLOCKS;
+        let place = self.places.get(index_of(window)).filter(|place| place.window == window)?;
+        Some(place.base?.offset_by(at.0 % WINDOW_BLOCKS))
+    }
+
+    /// The blocks of the window are placed around `address` from now on.
+    pub(crate) fn put(&mut self, at: LogicalBlock, address: BlockAddress) {
+        let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
+        let window = at.0 / WINDOW_BLOCKS;
+        let index = index_of(window);
+        if index >= self.places.len() {
+            self.places.resize(index + 1, Place { window: 0, base: None });
+        }
+        self.places[index] = Place { window, base: Some(BlockAddress(base)) };
+    }
+}
+
+fn index_of(window: u64) -> usize {
+    usize::try_from(window % WINDOWS_MAX).expect("less than the bound")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WINDOW_BLOCKS, WINDOWS_MAX, Windows};
+    use cow_tree::units::{BlockAddress, LogicalBlock};
+
+    #[test]
+    fn a_window_has_its_place_until_one_far_away_takes_its_entry() {
+        let (near, far) = (LogicalBlock(3), LogicalBlock(WINDOWS_MAX * WINDOW_BLOCKS + 3));
+        let mut windows = Windows::default();
+        assert_eq!(windows.get(near), None);
+        windows.put(LogicalBlock(1), BlockAddress(1001));
+        assert_eq!(windows.get(near), Some(BlockAddress(1003)));
+        assert_eq!(windows.get(LogicalBlock(WINDOW_BLOCKS)), None);
+        assert_eq!(windows.get(far), None, "nobody is given another window's place");
+        windows.put(far, BlockAddress(5003));
+        assert_eq!((windows.get(near), windows.get(far)), (None, Some(BlockAddress(5003))));
+    }
+}
