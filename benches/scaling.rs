@@ -13,7 +13,7 @@ use stand::{BLOCK, IMAGE_BYTES, MIB, Stand, median, scattered};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use thinpool::{Action, Attachment, Channel, Command, Request};
+use thinpool::{Action, Attachment, Channel, Command, Depths, Request};
 
 const BLOCKS: u64 = IMAGE_BYTES / BLOCK;
 /// Undisturbed rounds of each side that a median is taken of.
@@ -149,7 +149,7 @@ fn drive(load: Load, volume: &Attachment, channel: &mut Channel, requests: u32) 
                 black_box((0..500).fold(index, |value, step| black_box(value).rotate_left(5) ^ step));
                 continue;
             }
-            Load::Lookup => Action::Extents { offset, length: BLOCK, limit: 1 },
+            Load::Lookup => Action::Extents { offset, length: BLOCK, limit: 1, depths: Depths::Alike },
             Load::Read => Action::Read { offset, buffer: Buffer::zeroed(4096) },
         };
         let request = Request { tag: index, attachment: volume.clone(), action };

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{
-    Access, Action, Attachment, Channel, Command, CreateOptions, GeometryOptions, Keeper, Limits, Name,
-    Opening, Pool, Reply, Request, Shape, Tail,
+    Access, Action, Attachment, Channel, Command, CreateOptions, Depths, GeometryOptions, Keeper, Limits,
+    Name, Opening, Pool, Reply, Request, Shape, Tail,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -96,7 +96,10 @@ impl Stand {
 
     /// What is mapped at one block: a lookup, and no transfer.
     pub(crate) fn look_up(&mut self, attachment: &Attachment, block: u64) {
-        self.ask(attachment, Action::Extents { offset: block * BLOCK, length: BLOCK, limit: 1 });
+        self.ask(
+            attachment,
+            Action::Extents { offset: block * BLOCK, length: BLOCK, limit: 1, depths: Depths::Alike },
+        );
     }
 
     pub(crate) fn attach(&self, name: &str) -> Attachment {

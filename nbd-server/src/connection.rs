@@ -5,14 +5,14 @@
 
 use crate::exports::{OpenExport, PoolExports};
 use crate::handshake::{Handshake, Progress, Terms};
-use crate::limits::{HANDSHAKE_RECEIVE_BYTES, RECEIVE_BYTES, STAGE_BYTES};
-use crate::session::{Phase, Session, Slot, Step};
+use crate::limits::{HANDSHAKE_RECEIVE_BYTES, RECEIVE_BYTES, STAGE_BYTES, STATUS_DESCRIPTORS_MAX};
+use crate::session::{Ask, Phase, Session, Slot, Step};
 use crate::worker::{Worker, join_tag};
 use std::cell::{Cell, RefCell};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use thinpool::{Payload, Request, RequestError};
+use thinpool::{Action, Payload, Request, RequestError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_uring::buf::BoundedBuf;
@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     stream: UnixStream,
     /// Present in the transmission phase.
     session: RefCell<Option<Session>>,
+    /// What its requests are about; present with it.
+    export: RefCell<Option<Rc<OpenExport>>>,
     /// When the handshake or the send under way has taken too long.
     deadline: Cell<Option<Instant>>,
     /// Nothing more is read from the client.
@@ -55,6 +57,7 @@ impl Connection {
             index,
             stream: UnixStream::from_std(socket.into()),
             session: RefCell::new(None),
+            export: RefCell::new(None),
             deadline: Cell::new(Some(deadline)),
             intake_ended: Cell::new(false),
             answered: Notify::new(),
@@ -80,10 +83,26 @@ impl Connection {
         }
     }
 
-    /// Delivers the engine's answer to a request of this connection.
-    pub(crate) fn complete(&self, slot: Slot, result: Result<Payload, RequestError>) {
-        self.with_session(|session| session.complete(slot, result));
+    /// Delivers the engine's answer to a request of this connection; gives back what else it must be asked.
+    pub(crate) fn complete(&self, slot: Slot, result: Result<Payload, RequestError>) -> Option<Request> {
+        let more = self.with_session(|session| session.complete(slot, result));
         self.answered.notify_one();
+        let export = self.export.borrow();
+        more.map(|ask| self.request(export.as_ref().expect("open as long as it has requests"), slot, ask))
+    }
+
+    fn request(&self, export: &OpenExport, slot: Slot, ask: Ask) -> Request {
+        let attachment = export.attachment().clone();
+        let action = match ask {
+            Ask::Act(action) => action,
+            Ask::Changes { since, range } => Action::Changes {
+                since: export.since(since).clone(),
+                offset: range.offset,
+                length: range.length,
+                limit: STATUS_DESCRIPTORS_MAX,
+            },
+        };
+        Request { tag: join_tag(self.index, slot), attachment, action }
     }
 
     fn with_session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {
@@ -97,7 +116,9 @@ impl Connection {
             return;
         };
         self.deadline.set(None);
+        let export = Rc::new(export);
         self.session.replace(Some(Session::new(terms, &worker.limits)));
+        self.export.replace(Some(export.clone()));
         let writer = tokio_uring::spawn(self.clone().write(worker.clone()));
         received.grow();
         self.read(&worker, &export, received).await;
@@ -107,7 +128,7 @@ impl Connection {
         // The writer ends by itself when the last request is answered; if it panicked, nothing is left to send.
         drop(writer.await);
         // Whoever sees the connection end may already remove what was exported.
-        drop(export);
+        drop((self.export.take(), export));
         self.cut();
     }
 
@@ -160,16 +181,12 @@ impl Connection {
 
     /// Hands over all requests that are there; returns why it stopped.
     fn take_requests(&self, worker: &Worker, export: &OpenExport, received: &mut Received) -> Step {
-        let attachment = export.attachment();
-        let size = attachment.size();
+        let size = export.attachment().size();
         let mut input = received.unused();
         let before = input.len();
         let step = loop {
             match self.with_session(|session| session.next(&mut input, size, worker.phase())) {
-                Step::Submit(slot, action) => {
-                    let tag = join_tag(self.index, slot);
-                    worker.submit(Request { tag, attachment: attachment.clone(), action });
-                }
+                Step::Submit(slot, ask) => worker.submit(self.request(export, slot, ask)),
                 Step::Answered => self.answered.notify_one(),
                 step => break step,
             }

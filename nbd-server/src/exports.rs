@@ -4,7 +4,8 @@
 //! volume share it (N6); it is given back when the last of them closes. Readers of what never changes do not share:
 //! whoever comes later gets what the name means then.
 
-use crate::handshake::{Description, Exports, Refusal};
+use crate::handshake::{Description, Exports, Listed, Refusal};
+use crate::limits::POINTS_MAX;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thinpool::{Access, Attachment, Entry, EntryKind, Name, Pool};
 
@@ -31,6 +32,8 @@ pub(crate) struct OpenExport {
     /// Empty only while it is dropped.
     attachment: Option<Attachment>,
     share: Option<Share>,
+    /// Snapshots that changes are counted from.
+    since: Vec<Attachment>,
 }
 
 /// A connection's part in a [`Shared`].
@@ -53,7 +56,7 @@ impl ExportTable {
             }
         }
         let attachment = self.pool.attach(&entry.name, Access::ReadOnly).map_err(refusal)?;
-        Ok(OpenExport { attachment: Some(attachment), share: None })
+        Ok(OpenExport { attachment: Some(attachment), share: None, since: Vec::new() })
     }
 
     fn open_shared(self: &Arc<Self>, name: &Name) -> Result<OpenExport, thinpool::Error> {
@@ -71,7 +74,7 @@ impl ExportTable {
         let Shared { attachment, connections, id } = &mut shared[place];
         *connections += 1;
         let share = Share { table: self.clone(), id: *id };
-        Ok(OpenExport { attachment: Some(attachment.for_thread()), share: Some(share) })
+        Ok(OpenExport { attachment: Some(attachment.for_thread()), share: Some(share), since: Vec::new() })
     }
 
     /// The list stays whole even if a thread panicked while it held the lock.
@@ -83,6 +86,11 @@ impl ExportTable {
 impl OpenExport {
     pub(crate) fn attachment(&self) -> &Attachment {
         self.attachment.as_ref().expect("taken only by drop")
+    }
+
+    /// One of the snapshots, in the order in which they were selected.
+    pub(crate) fn since(&self, index: usize) -> &Attachment {
+        &self.since[index]
     }
 }
 
@@ -128,36 +136,55 @@ impl PoolExports {
     }
 }
 
+impl PoolExports {
+    fn points(&self, entry: &Entry) -> Vec<String> {
+        let mut points = self.table.pool.points_before(&entry.name);
+        points.truncate(POINTS_MAX);
+        points
+    }
+}
+
 impl Exports for PoolExports {
-    fn names(&self) -> Result<Vec<String>, Refusal> {
-        Ok(self.table.pool.entries().iter().map(|entry| entry.name.to_string()).collect())
+    fn list(&self) -> Result<Vec<Listed>, Refusal> {
+        let listed = |entry: &Entry| Listed { name: entry.name.to_string(), text: text(entry) };
+        Ok(self.table.pool.entries().iter().map(listed).collect())
     }
 
     fn describe(&self, name: &str) -> Result<Description, Refusal> {
         let entry = self.entry(name)?;
         let pool = self.table.pool.status();
         let read_only = entry.kind != EntryKind::Volume || pool.read_only || pool.poisoned;
-        Ok(description(&entry, entry.size, read_only))
+        Ok(description(&entry, entry.size, read_only, self.points(&entry)))
     }
 
-    fn open(&mut self, name: &str) -> Result<Description, Refusal> {
+    fn open(&mut self, name: &str, points: &[&str]) -> Result<Description, Refusal> {
         let entry = self.entry(name)?;
-        let open = self.table.open(&entry)?;
-        let description = description(&entry, open.attachment().size(), open.attachment().is_read_only());
+        let mut open = self.table.open(&entry)?;
+        for point in points {
+            let name: Name =
+                format!("{}@{point}", entry.name.base()).parse().map_err(|_| Refusal::Unknown)?;
+            open.since.push(self.table.pool.attach(&name, Access::ReadOnly).map_err(refusal)?);
+        }
+        let (size, read_only) = (open.attachment().size(), open.attachment().is_read_only());
+        let description = description(&entry, size, read_only, self.points(&entry));
         self.opened = Some(open);
         Ok(description)
     }
 }
 
-fn description(entry: &Entry, size: u64, read_only: bool) -> Description {
+fn description(entry: &Entry, size: u64, read_only: bool, points: Vec<String>) -> Description {
+    Description { name: entry.name.to_string(), text: text(entry), size, read_only, points }
+}
+
+/// What an export is, for people.
+fn text(entry: &Entry) -> String {
     let kind = match entry.kind {
         EntryKind::Volume => "volume",
         EntryKind::Snapshot => "snapshot",
         EntryKind::Version => "image version",
     };
-    let text = match &entry.origin {
+    match &entry.origin {
         Some(origin) => format!("{kind}, made from {origin}"),
         None => kind.to_owned(),
-    };
-    Description { name: entry.name.to_string(), text, size, read_only }
+    }
 }

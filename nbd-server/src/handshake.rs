@@ -7,14 +7,15 @@
 mod answers;
 mod options;
 
+use crate::contexts::{self, CONTEXTS_MAX, Context};
 use crate::fields::Fields;
 use crate::limits::{NAME_BYTES_MAX, OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX, bytes};
 use crate::proto::{
     CLIENT_FIXED_NEWSTYLE, CLIENT_NO_ZEROES, FIXED_NEWSTYLE, GREETING_MAGIC, NO_ZEROES, OPT_EXPORT_NAME,
-    OPT_SET_META_CONTEXT, OPTION_HEADER_BYTES, OPTION_MAGIC, REP_ERR_INVALID, REP_ERR_POLICY,
-    REP_ERR_SHUTDOWN, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
+    OPT_SET_META_CONTEXT, OPTION_HEADER_BYTES, OPTION_MAGIC, REP_ERR_EXT_HEADER_REQD, REP_ERR_INVALID,
+    REP_ERR_POLICY, REP_ERR_SHUTDOWN, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
 };
-use options::{Query, Question, Refused};
+use options::{Question, Refused};
 
 /// What a client may learn of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,16 @@ pub(crate) struct Description {
     pub(crate) text: String,
     pub(crate) size: u64,
     pub(crate) read_only: bool,
+    /// Snapshots of the same volume: what can be asked is what has changed since one of them.
+    pub(crate) points: Vec<String>,
+}
+
+/// One of a list of exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// For people.
+    pub(crate) text: String,
 }
 
 /// Why an export cannot be had.
@@ -37,25 +48,34 @@ pub(crate) enum Refusal {
 
 /// The exports a handshake talks about: a pool's, or a fixed list in tests and under a fuzzer.
 pub(crate) trait Exports {
-    fn names(&self) -> Result<Vec<String>, Refusal>;
+    fn list(&self) -> Result<Vec<Listed>, Refusal>;
     /// The empty name means the default export.
     fn describe(&self, name: &str) -> Result<Description, Refusal>;
-    /// Makes the export ready for requests of this connection.
-    fn open(&mut self, name: &str) -> Result<Description, Refusal>;
+    /// Makes the export ready for requests of this connection, some of them about what has changed since `points`.
+    fn open(&mut self, name: &str, points: &[&str]) -> Result<Description, Refusal>;
+}
+
+/// How requests and replies are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dialect {
+    Simple,
+    /// Reads and block status are answered with structured replies.
+    Structured,
+    /// Everything has extended headers, with lengths of 64 bits.
+    Extended,
 }
 
 /// What both sides know when requests begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) read_only: bool,
-    /// Reads and block status are answered with structured replies.
-    pub(crate) structured: bool,
-    /// `base:allocation` was selected for this export.
-    pub(crate) status: bool,
+    pub(crate) dialect: Dialect,
+    /// Selected for this export; their numbers are their places, from 1 on.
+    pub(crate) contexts: Vec<Context>,
 }
 
 /// Where a handshake stands after a call of [`Handshake::advance`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// More bytes are needed.
     Hungry,
@@ -72,9 +92,9 @@ pub(crate) enum Progress {
 pub(crate) struct Handshake {
     stage: Stage,
     client_flags: u32,
-    structured: bool,
-    /// The export `base:allocation` is selected for.
-    status_of: Option<String>,
+    dialect: Dialect,
+    /// The contexts that are selected, and the export they are selected for.
+    selected: Option<(String, Vec<Context>)>,
     options: u32,
 }
 
@@ -92,7 +112,13 @@ impl Handshake {
         out.extend(GREETING_MAGIC.to_be_bytes());
         out.extend(OPTION_MAGIC.to_be_bytes());
         out.extend((FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
-        Self { stage: Stage::ClientFlags, client_flags: 0, structured: false, status_of: None, options: 0 }
+        Self {
+            stage: Stage::ClientFlags,
+            client_flags: 0,
+            dialect: Dialect::Simple,
+            selected: None,
+            options: 0,
+        }
     }
 
     /// Consumes the front of `input` and appends an answer to `out`.
@@ -172,7 +198,7 @@ impl Handshake {
         }
         self.stage = Stage::Header;
         if option == OPT_SET_META_CONTEXT {
-            self.status_of = None;
+            self.selected = None;
         }
         let Refused { reply, text } = options::too_big(option);
         answers::error(out, option, reply, text);
@@ -185,7 +211,7 @@ impl Handshake {
             Err(_) if option == OPT_EXPORT_NAME => return Progress::Over,
             Err(refused) => {
                 if option == OPT_SET_META_CONTEXT {
-                    self.status_of = None;
+                    self.selected = None;
                 }
                 answers::error(out, option, refused.reply, refused.text);
                 return Progress::Answered;
@@ -197,80 +223,120 @@ impl Handshake {
                 return Progress::Over;
             }
             Question::ExportName { name } => return self.export_name(name, exports, out),
-            Question::Go { name } => match exports.open(name) {
-                Ok(export) => {
-                    answers::information(out, option, &export, self.structured);
-                    return Progress::Agreed(self.terms(&export));
+            Question::Go { name } => match self.open(name, exports) {
+                Ok((export, terms)) => {
+                    answers::information(out, option, &export, self.dialect);
+                    return Progress::Agreed(terms);
                 }
                 Err(refusal) => refuse(out, option, name, refusal),
             },
             Question::Info { name } => match exports.describe(name) {
-                Ok(export) => answers::information(out, option, &export, self.structured),
+                Ok(export) => answers::information(out, option, &export, self.dialect),
                 Err(refusal) => refuse(out, option, name, refusal),
             },
-            Question::List => match exports.names() {
-                Ok(names) => answers::list(out, &names),
+            Question::List => match exports.list() {
+                Ok(listed) => answers::list(out, &listed),
                 Err(refusal) => refuse(out, option, "", refusal),
             },
-            Question::StructuredReply => {
-                self.structured = true;
-                answers::acknowledge(out, option);
+            Question::StructuredReply => self.speak(Dialect::Structured, option, out),
+            Question::ExtendedHeaders => self.speak(Dialect::Extended, option, out),
+            Question::ListContexts { name, queries } => {
+                if let Some(export) = self.describe_for_contexts(option, name, exports, out) {
+                    let is_found = |context: &Context| {
+                        queries.is_empty()
+                            || queries.iter().any(|query| contexts::finds(query, &context.name(), true))
+                    };
+                    for context in Context::all(&export.points).iter().filter(|context| is_found(context)) {
+                        answers::context(out, option, 0, context);
+                    }
+                    answers::acknowledge(out, option);
+                }
             }
-            Question::ListContexts { name, query } | Question::SetContexts { name, query } => {
-                self.contexts(option, name, query, exports, out);
+            Question::SetContexts { name, queries } => {
+                self.selected = None;
+                if let Some(export) = self.describe_for_contexts(option, name, exports, out) {
+                    self.select(option, export, &queries, out);
+                }
             }
         }
         Progress::Answered
     }
 
+    /// A richer dialect includes the poorer; the same twice is a mistake of the client's, as qemu's server has it.
+    fn speak(&mut self, dialect: Dialect, option: u32, out: &mut Vec<u8>) {
+        if self.dialect == Dialect::Extended && dialect < self.dialect {
+            return answers::error(
+                out,
+                option,
+                REP_ERR_EXT_HEADER_REQD,
+                "extended headers were agreed already",
+            );
+        }
+        if self.dialect == dialect {
+            return answers::error(out, option, REP_ERR_INVALID, "this was agreed already");
+        }
+        self.dialect = dialect;
+        answers::acknowledge(out, option);
+    }
+
     fn export_name(&self, name: &str, exports: &mut dyn Exports, out: &mut Vec<u8>) -> Progress {
-        let Ok(export) = exports.open(name) else {
+        // The extension has no place for this option's reply.
+        if self.dialect == Dialect::Extended {
+            return Progress::Over;
+        }
+        let Ok((export, terms)) = self.open(name, exports) else {
             return Progress::Over;
         };
         let padded = self.client_flags & CLIENT_NO_ZEROES == 0;
-        answers::export_name(out, &export, self.structured, padded);
-        Progress::Agreed(self.terms(&export))
+        answers::export_name(out, &export, self.dialect, padded);
+        Progress::Agreed(terms)
     }
 
-    fn contexts(
-        &mut self,
+    /// Contexts count for the export they were selected for, and for no other.
+    fn open(&self, name: &str, exports: &mut dyn Exports) -> Result<(Description, Terms), Refusal> {
+        let contexts = match &self.selected {
+            Some((of, contexts)) if exports.describe(name)?.name == *of => contexts.clone(),
+            _ => Vec::new(),
+        };
+        let points: Vec<&str> = contexts
+            .iter()
+            .filter_map(|context| match context {
+                Context::Since(point) => Some(point.as_str()),
+                _ => None,
+            })
+            .collect();
+        let export = exports.open(name, &points)?;
+        let terms = Terms { read_only: export.read_only, dialect: self.dialect, contexts };
+        Ok((export, terms))
+    }
+
+    fn describe_for_contexts(
+        &self,
         option: u32,
         name: &str,
-        query: Query,
-        exports: &mut dyn Exports,
+        exports: &dyn Exports,
         out: &mut Vec<u8>,
-    ) {
-        let select = option == OPT_SET_META_CONTEXT;
-        if select {
-            self.status_of = None;
+    ) -> Option<Description> {
+        if self.dialect == Dialect::Simple {
+            answers::error(out, option, REP_ERR_INVALID, "ask for structured replies first");
+            return None;
         }
-        if !self.structured {
-            return answers::error(out, option, REP_ERR_INVALID, "ask for structured replies first");
-        }
-        let export = match exports.describe(name) {
-            Ok(export) => export,
-            Err(refusal) => return refuse(out, option, name, refusal),
-        };
-        let found = match query {
-            Query::Exact => true,
-            Query::Empty | Query::Wildcard => !select,
-            Query::Nothing => false,
-        };
-        if found {
-            answers::context(out, option, select);
-        }
-        answers::acknowledge(out, option);
-        if select && found {
-            self.status_of = Some(export.name);
-        }
+        exports.describe(name).map_err(|refusal| refuse(out, option, name, refusal)).ok()
     }
 
-    fn terms(&self, export: &Description) -> Terms {
-        Terms {
-            read_only: export.read_only,
-            structured: self.structured,
-            status: self.status_of.as_ref() == Some(&export.name),
+    fn select(&mut self, option: u32, export: Description, queries: &[&str], out: &mut Vec<u8>) {
+        let is_found =
+            |context: &Context| queries.iter().any(|query| contexts::finds(query, &context.name(), false));
+        let found: Vec<Context> = Context::all(&export.points).into_iter().filter(is_found).collect();
+        if found.len() > CONTEXTS_MAX {
+            let text = "a connection may select 16 contexts at most";
+            return answers::error(out, option, REP_ERR_TOO_BIG, text);
         }
+        for (id, context) in (1..).zip(&found) {
+            answers::context(out, option, id, context);
+        }
+        answers::acknowledge(out, option);
+        self.selected = Some((export.name, found));
     }
 }
 

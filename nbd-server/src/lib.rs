@@ -1,9 +1,9 @@
 //! The NBD door: serves the volumes, snapshots and image versions of a pool to NBD clients.
 //!
-//! What it is: the fixed newstyle handshake and the transmission phase with simple and structured replies, on
-//! Unix sockets and loopback TCP. Untrusted bytes come in, legal requests to the engine come out; one function,
-//! `request::validate`, decides which are legal. What it is not: no TLS (so no other addresses), no extended
-//! headers, no CACHE, no FAST_ZERO, and nothing of storage: what a request means is the engine's business.
+//! What it is: the fixed newstyle handshake and the transmission phase with simple and structured replies and with
+//! extended headers, on Unix sockets and loopback TCP. Untrusted bytes come in, legal requests to the engine come
+//! out; one function, `request::validate`, decides which are legal. What it is not: no TLS (so no other addresses),
+//! and nothing of storage: what a request means is the engine's business.
 //!
 //! ```text
 //!            acceptor (a thread)            worker (a thread each: one ring, one engine channel)
@@ -36,6 +36,7 @@
 
 mod acceptor;
 mod connection;
+mod contexts;
 mod error;
 mod exports;
 mod fields;
@@ -51,6 +52,7 @@ mod server;
 mod session;
 mod signal;
 mod status;
+mod survey;
 mod worker;
 
 pub use error::Error;

@@ -21,8 +21,11 @@ pub(crate) const BLOCK_BYTES_MIN: u32 = 512;
 pub(crate) const BLOCK_BYTES_PREFERRED: u32 = 4096;
 /// Descriptors of one block status reply. The specification allows 2^20.
 pub(crate) const STATUS_DESCRIPTORS_MAX: usize = 8192;
-/// What a block status request counts for among the bytes in flight.
-pub(crate) const STATUS_BYTES: u32 = 64 << 10;
+/// What a block status request counts for among the bytes in flight, for each context.
+pub(crate) const STATUS_BYTES: u32 = 128 << 10;
+/// Queries of one option, and snapshots an export offers as contexts: the newest.
+pub(crate) const QUERIES_MAX: usize = 256;
+pub(crate) const POINTS_MAX: usize = 256;
 /// Zeros of at least this many bytes inside a read become a hole of the reply.
 pub(crate) const HOLE_BYTES_MIN: usize = 32 << 10;
 /// What one receive may bring, and what one send may carry, in bytes.
@@ -67,5 +70,5 @@ pub(crate) fn bytes(length: u32) -> usize {
 }
 
 const _: () = assert!(HANDSHAKE_RECEIVE_BYTES >= 16 + OPTION_DATA_BYTES_MAX as usize);
-const _: () = assert!(STATUS_BYTES as usize >= 8 * STATUS_DESCRIPTORS_MAX);
+const _: () = assert!(STATUS_BYTES as usize >= 16 * STATUS_DESCRIPTORS_MAX);
 const _: () = assert!(STATUS_DESCRIPTORS_MAX <= 1 << 20);

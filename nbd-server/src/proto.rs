@@ -8,6 +8,9 @@ pub(crate) const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 pub(crate) const REQUEST_MAGIC: u32 = 0x2560_9513;
 pub(crate) const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 pub(crate) const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+/// "Extended" requests and replies, of the extension with 64-bit lengths.
+pub(crate) const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
+pub(crate) const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
 
 /// "Handshake flags", from the server.
 pub(crate) const FIXED_NEWSTYLE: u16 = 1 << 0;
@@ -26,6 +29,7 @@ pub(crate) const OPT_GO: u32 = 7;
 pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
 pub(crate) const OPT_LIST_META_CONTEXT: u32 = 9;
 pub(crate) const OPT_SET_META_CONTEXT: u32 = 10;
+pub(crate) const OPT_EXTENDED_HEADERS: u32 = 11;
 
 /// "Option reply types".
 pub(crate) const REP_ACK: u32 = 1;
@@ -38,6 +42,7 @@ pub(crate) const REP_ERR_INVALID: u32 = (1 << 31) + 3;
 pub(crate) const REP_ERR_UNKNOWN: u32 = (1 << 31) + 6;
 pub(crate) const REP_ERR_SHUTDOWN: u32 = (1 << 31) + 7;
 pub(crate) const REP_ERR_TOO_BIG: u32 = (1 << 31) + 9;
+pub(crate) const REP_ERR_EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 
 /// Information types of `REP_INFO`.
 pub(crate) const INFO_EXPORT: u16 = 0;
@@ -54,6 +59,8 @@ pub(crate) const SEND_TRIM: u16 = 1 << 5;
 pub(crate) const SEND_WRITE_ZEROES: u16 = 1 << 6;
 pub(crate) const SEND_DF: u16 = 1 << 7;
 pub(crate) const CAN_MULTI_CONN: u16 = 1 << 8;
+pub(crate) const SEND_CACHE: u16 = 1 << 10;
+pub(crate) const SEND_FAST_ZERO: u16 = 1 << 11;
 
 /// "Request types".
 pub(crate) const CMD_READ: u16 = 0;
@@ -61,6 +68,7 @@ pub(crate) const CMD_WRITE: u16 = 1;
 pub(crate) const CMD_DISC: u16 = 2;
 pub(crate) const CMD_FLUSH: u16 = 3;
 pub(crate) const CMD_TRIM: u16 = 4;
+pub(crate) const CMD_CACHE: u16 = 5;
 pub(crate) const CMD_WRITE_ZEROES: u16 = 6;
 pub(crate) const CMD_BLOCK_STATUS: u16 = 7;
 
@@ -69,23 +77,23 @@ pub(crate) const CMD_FLAG_FUA: u16 = 1 << 0;
 pub(crate) const CMD_FLAG_NO_HOLE: u16 = 1 << 1;
 pub(crate) const CMD_FLAG_DF: u16 = 1 << 2;
 pub(crate) const CMD_FLAG_REQ_ONE: u16 = 1 << 3;
+pub(crate) const CMD_FLAG_FAST_ZERO: u16 = 1 << 4;
+/// With extended headers: the length is that of a payload, whatever the command.
+pub(crate) const CMD_FLAG_PAYLOAD_LEN: u16 = 1 << 5;
 
 /// "Structured reply flags" and "types".
 pub(crate) const REPLY_FLAG_DONE: u16 = 1 << 0;
+pub(crate) const REPLY_NONE: u16 = 0;
 pub(crate) const REPLY_OFFSET_DATA: u16 = 1;
 pub(crate) const REPLY_OFFSET_HOLE: u16 = 2;
 pub(crate) const REPLY_BLOCK_STATUS: u16 = 5;
+pub(crate) const REPLY_BLOCK_STATUS_EXT: u16 = 6;
 pub(crate) const REPLY_ERROR: u16 = (1 << 15) + 1;
-
-/// "`base:allocation` metadata context": the only one offered, and its number on every connection.
-pub(crate) const BASE_ALLOCATION: &str = "base:allocation";
-pub(crate) const BASE_ALLOCATION_ID: u32 = 1;
-pub(crate) const STATE_HOLE: u32 = 1 << 0;
-pub(crate) const STATE_ZERO: u32 = 1 << 1;
 
 /// Sizes of fixed messages, in bytes.
 pub(crate) const OPTION_HEADER_BYTES: usize = 16;
 pub(crate) const REQUEST_BYTES: usize = 28;
+pub(crate) const EXTENDED_REQUEST_BYTES: usize = 32;
 pub(crate) const EXPORT_NAME_PADDING_BYTES: usize = 124;
 
 /// "Error values": all that may appear on the wire.
@@ -96,6 +104,7 @@ pub(crate) enum Errno {
     Invalid,
     NoSpace,
     Overflow,
+    NotSupported,
     Shutdown,
 }
 
@@ -107,6 +116,7 @@ impl Errno {
             Self::Invalid => 22,
             Self::NoSpace => 28,
             Self::Overflow => 75,
+            Self::NotSupported => 95,
             Self::Shutdown => 108,
         }
     }

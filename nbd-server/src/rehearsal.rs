@@ -2,12 +2,12 @@
 //! send go in, and what the door promises (N1, N3, N4) is asserted on the way.
 
 use crate::fields::Fields;
-use crate::handshake::{Description, Exports, Handshake, Progress, Refusal, Terms};
+use crate::handshake::{Description, Dialect, Exports, Handshake, Listed, Progress, Refusal, Terms};
 use crate::limits::{HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, bytes};
-use crate::proto::REQUEST_BYTES;
-use crate::session::{Phase, Session, Slot, Step};
+use crate::proto::EXTENDED_REQUEST_BYTES;
+use crate::session::{Ask, Phase, Session, Slot, Step};
 use std::collections::VecDeque;
-use thinpool::{Action, ExtentKind, ExtentStatus, Payload};
+use thinpool::{Action, ChangeStatus, ExtentKind, ExtentStatus, Payload};
 
 /// Bytes of every rehearsed export.
 const SIZE: u64 = 1 << 20;
@@ -30,8 +30,9 @@ impl FixedExports {
 }
 
 impl Exports for FixedExports {
-    fn names(&self) -> Result<Vec<String>, Refusal> {
-        Ok(self.exports.iter().map(|(name, _)| name.clone()).collect())
+    fn list(&self) -> Result<Vec<Listed>, Refusal> {
+        let listed = |(name, _): &(String, bool)| Listed { name: name.clone(), text: "rehearsed".to_owned() };
+        Ok(self.exports.iter().map(listed).collect())
     }
 
     fn describe(&self, name: &str) -> Result<Description, Refusal> {
@@ -45,11 +46,13 @@ impl Exports for FixedExports {
             text: "rehearsed".to_owned(),
             size: SIZE,
             read_only: *read_only,
+            points: vec!["monday".to_owned(), "sunday".to_owned()],
         })
     }
 
-    fn open(&mut self, name: &str) -> Result<Description, Refusal> {
+    fn open(&mut self, name: &str, points: &[&str]) -> Result<Description, Refusal> {
         let export = self.describe(name)?;
+        assert!(points.iter().all(|point| export.points.iter().any(|known| known == point)));
         self.opened = Some(export.name.clone());
         Ok(export)
     }
@@ -65,7 +68,7 @@ pub fn rehearse(script: &[u8]) -> usize {
     let piece = usize::from(*first) + 1;
     let mut arriving = Arriving { pieces: stream.chunks(piece).collect(), unused: Vec::new() };
     match rehearse_handshake(&mut arriving) {
-        Some(terms) => rehearse_session(terms, &mut arriving),
+        Some(terms) => rehearse_session(&terms, &mut arriving),
         None => 0,
     }
 }
@@ -120,16 +123,16 @@ fn rehearse_handshake(arriving: &mut Arriving<'_>) -> Option<Terms> {
     }
 }
 
-fn rehearse_session(terms: Terms, arriving: &mut Arriving<'_>) -> usize {
+fn rehearse_session(terms: &Terms, arriving: &mut Arriving<'_>) -> usize {
     let limits = Limits { requests_in_flight: 4, bytes_in_flight: 256 << 10, ..Limits::default() };
-    let mut session = Session::new(terms, &limits);
-    let mut engine: VecDeque<(Slot, Action)> = VecDeque::new();
+    let mut session = Session::new(terms.clone(), &limits);
+    let mut engine: VecDeque<(Slot, Ask)> = VecDeque::new();
     let (mut taken, mut answered) = (0, Answered::default());
     loop {
         match arriving.feed(|input| session.next(input, SIZE, Phase::Serving)) {
-            Step::Submit(slot, action) => {
-                assert_legal(&action, terms);
-                engine.push_back((slot, action));
+            Step::Submit(slot, ask) => {
+                assert_legal(&ask, terms);
+                engine.push_back((slot, ask));
                 taken += 1;
                 assert!(engine.len() <= 4, "more requests than slots");
                 assert_bounded(&engine);
@@ -138,13 +141,15 @@ fn rehearse_session(terms: Terms, arriving: &mut Arriving<'_>) -> usize {
             Step::Full => {
                 // Every second time the youngest is answered first: replies come in any order.
                 let next = if taken % 2 == 0 { engine.pop_front() } else { engine.pop_back() };
-                if let Some((slot, action)) = next {
-                    session.complete(slot, Ok(perform(action)));
+                if let Some((slot, ask)) = next
+                    && let Some(more) = session.complete(slot, Ok(perform(ask)))
+                {
+                    engine.push_back((slot, more));
                 }
                 answered.stage(&mut session, terms);
             }
             Step::Hungry => {
-                assert!(arriving.unused.len() < REQUEST_BYTES, "a whole header and still hungry");
+                assert!(arriving.unused.len() < EXTENDED_REQUEST_BYTES, "a whole header and still hungry");
                 if !arriving.receive() {
                     break;
                 }
@@ -153,13 +158,14 @@ fn rehearse_session(terms: Terms, arriving: &mut Arriving<'_>) -> usize {
         }
     }
     session.end_intake();
-    for (slot, action) in engine {
-        session.complete(slot, Ok(perform(action)));
+    while let Some((slot, ask)) = engine.pop_front() {
+        let more = session.complete(slot, Ok(perform(ask)));
+        engine.extend(more.map(|ask| (slot, ask)));
     }
     while session.unanswered() > 0 {
         answered.stage(&mut session, terms);
     }
-    if terms.structured {
+    if terms.dialect != Dialect::Simple {
         assert_eq!(answered.replies(), taken, "one reply for each request");
     }
     taken
@@ -170,11 +176,11 @@ fn rehearse_session(terms: Terms, arriving: &mut Arriving<'_>) -> usize {
 struct Answered(Vec<u8>);
 
 impl Answered {
-    fn stage(&mut self, session: &mut Session, terms: Terms) {
+    fn stage(&mut self, session: &mut Session, terms: &Terms) {
         let mut out = Vec::new();
         session.stage(&mut out);
         assert!(out.len() <= STAGE_BYTES + SLACK_BYTES, "{} bytes staged", out.len());
-        if terms.structured {
+        if terms.dialect != Dialect::Simple {
             self.0.extend(out);
         }
     }
@@ -190,11 +196,16 @@ impl Answered {
                 replies += 1;
                 continue;
             }
-            assert_eq!(magic, crate::proto::STRUCTURED_REPLY_MAGIC);
             let flags = fields.u16().expect("flags");
             fields.take(10).expect("a type and a cookie");
-            let length = fields.u32().expect("a length");
-            fields.take(bytes(length)).expect("the chunk's payload");
+            let length = if magic == crate::proto::EXTENDED_REPLY_MAGIC {
+                fields.u64().expect("an offset");
+                fields.u64().and_then(|length| usize::try_from(length).ok()).expect("a length")
+            } else {
+                assert_eq!(magic, crate::proto::STRUCTURED_REPLY_MAGIC);
+                bytes(fields.u32().expect("a length"))
+            };
+            fields.take(length).expect("the chunk's payload");
             replies += usize::from(flags & 1);
         }
         replies
@@ -202,32 +213,36 @@ impl Answered {
 }
 
 /// One request may be larger than the limit, but then no other holds memory beside it.
-fn assert_bounded(engine: &VecDeque<(Slot, Action)>) {
-    let held: Vec<usize> = engine.iter().map(|(_, action)| memory(action)).filter(|size| *size > 0).collect();
+fn assert_bounded(engine: &VecDeque<(Slot, Ask)>) {
+    let held: Vec<usize> = engine.iter().map(|(_, ask)| memory(ask)).filter(|size| *size > 0).collect();
     let sum: usize = held.iter().sum();
     assert!(sum <= 256 << 10 || held.len() == 1, "{sum} bytes in {} requests", held.len());
 }
 
-fn memory(action: &Action) -> usize {
-    match action {
-        Action::Read { buffer, .. } | Action::Write { buffer, .. } => buffer.len(),
+fn memory(ask: &Ask) -> usize {
+    match ask {
+        Ask::Act(Action::Read { buffer, .. } | Action::Write { buffer, .. }) => buffer.len(),
         _ => 0,
     }
 }
 
-fn assert_legal(action: &Action, terms: Terms) {
+fn assert_legal(ask: &Ask, terms: &Terms) {
     let size_of = |buffer: &blockstore::Buffer| u64::try_from(buffer.len()).expect("a size in memory");
-    let (offset, length, changes) = match action {
-        Action::Read { offset, buffer } => (*offset, size_of(buffer), false),
-        Action::Write { offset, buffer, .. } => (*offset, size_of(buffer), true),
-        Action::Flush => return,
-        Action::Trim { offset, length, .. } | Action::WriteZeroes { offset, length, .. } => {
-            (*offset, *length, true)
+    let (offset, length, changes) = match ask {
+        Ask::Changes { since, range } => {
+            assert!(*since < terms.contexts.len(), "a snapshot that was selected");
+            (range.offset, range.length, false)
         }
-        Action::Extents { offset, length, .. } => {
-            assert!(terms.status, "block status was agreed");
-            (*offset, *length, false)
-        }
+        Ask::Act(action) => match action {
+            Action::Read { offset, buffer } => (*offset, size_of(buffer), false),
+            Action::Write { offset, buffer, .. } => (*offset, size_of(buffer), true),
+            Action::Flush => return,
+            Action::Trim { offset, length, .. } | Action::WriteZeroes { offset, length, .. } => {
+                (*offset, *length, true)
+            }
+            Action::Extents { offset, length, .. } => (*offset, *length, false),
+            Action::Changes { .. } => unreachable!("a session has no attachments"),
+        },
     };
     assert!(offset.is_multiple_of(512) && length.is_multiple_of(512) && length > 0);
     assert!(offset.checked_add(length).is_some_and(|end| end <= SIZE), "inside the export");
@@ -235,7 +250,14 @@ fn assert_legal(action: &Action, terms: Terms) {
 }
 
 /// An engine on which everything was written, except for the first half of what is asked.
-fn perform(action: Action) -> Payload {
+fn perform(ask: Ask) -> Payload {
+    let action = match ask {
+        Ask::Act(action) => action,
+        Ask::Changes { range, .. } => {
+            let change = |changed| ChangeStatus { length: range.length, changed };
+            return Payload::Changes(vec![change(true), change(false)]);
+        }
+    };
     match action {
         Action::Read { mut buffer, .. } => {
             let half = buffer.len() / 2;
@@ -244,7 +266,7 @@ fn perform(action: Action) -> Payload {
         }
         Action::Extents { length, .. } => Payload::Extents(vec![
             ExtentStatus { length: length / 2, kind: ExtentKind::Hole },
-            ExtentStatus { length, kind: ExtentKind::Shared },
+            ExtentStatus { length, kind: ExtentKind::Shared { depth: 3 } },
         ]),
         _ => Payload::None,
     }

@@ -4,9 +4,10 @@
 //! runs of zeros become hole chunks; they need no help from the engine, and zeros are zeros however they are
 //! stored ("Structured reply types" of the specification).
 
+use crate::handshake::Dialect;
 use crate::proto::{
-    BASE_ALLOCATION_ID, Errno, REPLY_BLOCK_STATUS, REPLY_ERROR, REPLY_FLAG_DONE, REPLY_OFFSET_DATA,
-    REPLY_OFFSET_HOLE, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
+    EXTENDED_REPLY_MAGIC, Errno, REPLY_BLOCK_STATUS, REPLY_BLOCK_STATUS_EXT, REPLY_ERROR, REPLY_FLAG_DONE,
+    REPLY_NONE, REPLY_OFFSET_DATA, REPLY_OFFSET_HOLE, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
 };
 use crate::request::{Fault, Layout};
 use crate::status::Descriptor;
@@ -18,25 +19,38 @@ mod zeros;
 /// One reply on its way to the client.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) cookie: u64,
+    pub(crate) head: Head,
     pub(crate) body: Body,
+}
+
+/// What every chunk of a reply repeats of its request, and how the client wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) dialect: Dialect,
+    pub(crate) cookie: u64,
+    pub(crate) offset: u64,
 }
 
 #[derive(Debug)]
 pub(crate) enum Body {
     Done,
+    /// With the sentence, where the client can read one.
     Failed(Fault),
-    /// Failed, with the sentence where the client can read one.
-    FailedStructured(Fault),
-    Status(Vec<Descriptor>),
+    Status(Vec<Described>),
     Read(ReadBody),
+}
+
+/// What one metadata context tells, by its number on the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) context: u32,
+    pub(crate) descriptors: Vec<Descriptor>,
 }
 
 /// Data of a read, and how much of it is staged.
 #[derive(Debug)]
 pub(crate) struct ReadBody {
     layout: Layout,
-    offset: u64,
     buffer: Buffer,
     /// Bytes of the buffer that are staged.
     staged: usize,
@@ -52,8 +66,8 @@ pub(crate) enum Staged {
 }
 
 impl ReadBody {
-    pub(crate) fn new(layout: Layout, offset: u64, buffer: Buffer) -> Self {
-        Self { layout, offset, buffer, staged: 0, announced: 0 }
+    pub(crate) fn new(layout: Layout, buffer: Buffer) -> Self {
+        Self { layout, buffer, staged: 0, announced: 0 }
     }
 }
 
@@ -61,18 +75,17 @@ impl Answer {
     /// Appends to `out` what fits below `room` bytes; headers may exceed it by a little.
     pub(crate) fn stage(&mut self, out: &mut Vec<u8>, room: usize) -> Staged {
         match &mut self.body {
-            Body::Done => simple(out, self.cookie, 0),
-            Body::Failed(fault) => simple(out, self.cookie, fault.errno.number()),
-            Body::FailedStructured(fault) => error(out, self.cookie, *fault),
-            Body::Status(descriptors) => status(out, self.cookie, descriptors),
-            Body::Read(read) => return read.stage(self.cookie, out, room),
+            Body::Done => self.head.done(out),
+            Body::Failed(fault) => self.head.error(out, *fault),
+            Body::Status(described) => self.head.status(out, described),
+            Body::Read(read) => return read.stage(self.head, out, room),
         }
         Staged::Whole
     }
 }
 
 impl ReadBody {
-    fn stage(&mut self, cookie: u64, out: &mut Vec<u8>, room: usize) -> Staged {
+    fn stage(&mut self, head: Head, out: &mut Vec<u8>, room: usize) -> Staged {
         loop {
             let space = room.saturating_sub(out.len());
             let end = self.announced.min(self.staged + space);
@@ -87,14 +100,14 @@ impl ReadBody {
             if self.staged == self.buffer.len() {
                 return Staged::Whole;
             }
-            self.announce(cookie, out);
+            self.announce(head, out);
         }
     }
 
     /// Stages the header of the next chunk.
-    fn announce(&mut self, cookie: u64, out: &mut Vec<u8>) {
+    fn announce(&mut self, head: Head, out: &mut Vec<u8>) {
         if self.layout == Layout::Simple {
-            simple(out, cookie, 0);
+            simple(out, head.cookie, 0);
             self.announced = self.buffer.len();
             return;
         }
@@ -102,16 +115,16 @@ impl ReadBody {
             Layout::OneChunk => zeros::whole(&self.buffer),
             Layout::Simple | Layout::Chunks => Runs::new(&self.buffer).next(self.staged),
         };
-        let offset = self.offset + length_64(self.staged);
+        let offset = head.offset + length_64(self.staged);
         let length = run.end - self.staged;
         let flags = if run.end == self.buffer.len() { REPLY_FLAG_DONE } else { 0 };
         if run.is_zero {
-            chunk(out, flags, REPLY_OFFSET_HOLE, cookie, 12);
+            head.chunk(out, flags, REPLY_OFFSET_HOLE, 12);
             out.extend(offset.to_be_bytes());
             out.extend(length_32(length).to_be_bytes());
             self.staged = run.end;
         } else {
-            chunk(out, flags, REPLY_OFFSET_DATA, cookie, 8 + length);
+            head.chunk(out, flags, REPLY_OFFSET_DATA, 8 + length);
             out.extend(offset.to_be_bytes());
         }
         self.announced = run.end;
@@ -124,28 +137,62 @@ fn simple(out: &mut Vec<u8>, cookie: u64, errno: u32) {
     out.extend(cookie.to_be_bytes());
 }
 
-fn chunk(out: &mut Vec<u8>, flags: u16, kind: u16, cookie: u64, length: usize) {
-    out.extend(STRUCTURED_REPLY_MAGIC.to_be_bytes());
-    out.extend(flags.to_be_bytes());
-    out.extend(kind.to_be_bytes());
-    out.extend(cookie.to_be_bytes());
-    out.extend(length_32(length).to_be_bytes());
-}
+impl Head {
+    fn chunk(self, out: &mut Vec<u8>, flags: u16, kind: u16, length: usize) {
+        let is_extended = self.dialect == Dialect::Extended;
+        out.extend((if is_extended { EXTENDED_REPLY_MAGIC } else { STRUCTURED_REPLY_MAGIC }).to_be_bytes());
+        out.extend(flags.to_be_bytes());
+        out.extend(kind.to_be_bytes());
+        out.extend(self.cookie.to_be_bytes());
+        if is_extended {
+            out.extend(self.offset.to_be_bytes());
+            out.extend(length_64(length).to_be_bytes());
+        } else {
+            out.extend(length_32(length).to_be_bytes());
+        }
+    }
 
-fn error(out: &mut Vec<u8>, cookie: u64, fault: Fault) {
-    let text = crate::fields::clip(fault.text, crate::limits::TEXT_BYTES_MAX);
-    chunk(out, REPLY_FLAG_DONE, REPLY_ERROR, cookie, 6 + text.len());
-    out.extend(fault.errno.number().to_be_bytes());
-    out.extend(u16::try_from(text.len()).expect("clipped to far less").to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
+    /// Structured replies are for what has content; without it they are simple.
+    fn done(self, out: &mut Vec<u8>) {
+        match self.dialect {
+            Dialect::Simple | Dialect::Structured => simple(out, self.cookie, 0),
+            Dialect::Extended => self.chunk(out, REPLY_FLAG_DONE, REPLY_NONE, 0),
+        }
+    }
 
-fn status(out: &mut Vec<u8>, cookie: u64, descriptors: &[Descriptor]) {
-    chunk(out, REPLY_FLAG_DONE, REPLY_BLOCK_STATUS, cookie, 4 + 8 * descriptors.len());
-    out.extend(BASE_ALLOCATION_ID.to_be_bytes());
-    for descriptor in descriptors {
-        out.extend(descriptor.length.to_be_bytes());
-        out.extend(descriptor.flags.to_be_bytes());
+    fn error(self, out: &mut Vec<u8>, fault: Fault) {
+        if self.dialect == Dialect::Simple {
+            return simple(out, self.cookie, fault.errno.number());
+        }
+        let text = crate::fields::clip(fault.text, crate::limits::TEXT_BYTES_MAX);
+        self.chunk(out, REPLY_FLAG_DONE, REPLY_ERROR, 6 + text.len());
+        out.extend(fault.errno.number().to_be_bytes());
+        out.extend(u16::try_from(text.len()).expect("clipped to far less").to_be_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// One chunk for each context.
+    fn status(self, out: &mut Vec<u8>, described: &[Described]) {
+        for (number, Described { context, descriptors }) in (1..).zip(described) {
+            let flags = if number == described.len() { REPLY_FLAG_DONE } else { 0 };
+            if self.dialect == Dialect::Extended {
+                self.chunk(out, flags, REPLY_BLOCK_STATUS_EXT, 8 + 16 * descriptors.len());
+                out.extend(context.to_be_bytes());
+                out.extend(length_32(descriptors.len()).to_be_bytes());
+                for descriptor in descriptors {
+                    out.extend(descriptor.length.to_be_bytes());
+                    out.extend(u64::from(descriptor.flags).to_be_bytes());
+                }
+            } else {
+                self.chunk(out, flags, REPLY_BLOCK_STATUS, 4 + 8 * descriptors.len());
+                out.extend(context.to_be_bytes());
+                for descriptor in descriptors {
+                    let length = u32::try_from(descriptor.length).expect("no longer than the request");
+                    out.extend(length.to_be_bytes());
+                    out.extend(descriptor.flags.to_be_bytes());
+                }
+            }
+        }
     }
 }
 

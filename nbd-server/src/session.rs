@@ -4,17 +4,18 @@
 //! Every request, legal or not, takes a slot before anything else and keeps it until its reply is staged for
 //! sending (N4). So a client that only asks and never reads stops being read itself.
 
+use crate::contexts::Context;
 use crate::handshake::Terms;
 use crate::limits::{
     Limits, PAYLOAD_SKIP_BYTES_MAX, STAGE_BYTES, STATUS_BYTES, STATUS_DESCRIPTORS_MAX, bytes,
 };
-use crate::proto::{Errno, REQUEST_BYTES};
-use crate::reply::{Answer, Body, ReadBody, Staged, fault_of};
-use crate::request::{Command, Descriptors, Fault, Force, Header, Holes, Layout, Range, validate};
-use crate::status;
+use crate::proto::Errno;
+use crate::reply::{Answer, Body, Head, ReadBody, Staged, fault_of};
+use crate::request::{Command, Fault, Force, Front, Header, Holes, Layout, Range, validate};
+use crate::survey::Survey;
 use blockstore::{Buffer, Durability};
 use std::collections::VecDeque;
-use thinpool::{Action, Payload, RequestError, ZeroSpace};
+use thinpool::{Action, Depths, Payload, RequestError, ZeroSpace};
 
 /// Whether new requests are still done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) enum Step {
     /// More bytes are needed.
     Hungry,
     /// Hand this to the engine and its answer to [`Session::complete`].
-    Submit(Slot, Action),
+    Submit(Slot, Ask),
     /// An illegal request was answered.
     Answered,
     /// As much as allowed is in flight; go on when something was staged.
@@ -41,22 +42,33 @@ pub(crate) enum Step {
     Lost,
 }
 
+/// What the engine is asked for a request.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Act(Action),
+    /// What has changed since one of the snapshots that were selected, by its place among them.
+    Changes {
+        since: usize,
+        range: Range,
+    },
+}
+
 /// A request in flight, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u32);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct InFlight {
-    cookie: u64,
-    /// Payload this request holds in memory.
-    weight: u32,
+    head: Head,
+    /// Bytes this request holds in memory.
+    weight: u64,
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Kind {
     Read(Range, Layout),
-    Status(Range, Descriptors),
+    Status(Box<Survey>),
     Plain,
 }
 
@@ -73,7 +85,7 @@ enum Intake {
     /// The payload of a refused write.
     Skip {
         slot: Slot,
-        left: usize,
+        left: u64,
         fault: Fault,
     },
 }
@@ -131,16 +143,16 @@ impl Session {
     }
 
     fn header(&mut self, input: &mut &[u8], size: u64, phase: Phase) -> Step {
-        let Some((raw, rest)) = input.split_first_chunk::<REQUEST_BYTES>() else {
-            return Step::Hungry;
+        let mut rest = *input;
+        let header = match Header::take(&mut rest, self.terms.dialect) {
+            Front::Header(header) => header,
+            Front::Hungry => return Step::Hungry,
+            Front::Lost => return Step::Lost,
         };
-        let Some(header) = Header::parse(raw) else {
-            return Step::Lost;
-        };
-        if header.payload() > PAYLOAD_SKIP_BYTES_MAX {
+        if header.payload > u64::from(PAYLOAD_SKIP_BYTES_MAX) {
             return Step::Lost;
         }
-        let verdict = match (validate(&header, self.terms, size), phase) {
+        let verdict = match (validate(&header, &self.terms, size), phase) {
             (Ok(Command::Disconnect), _) => return Step::Disconnect,
             (Ok(_), Phase::Draining) => Err(Fault { errno: Errno::Shutdown, text: "the server is closing" }),
             (verdict, _) => verdict,
@@ -151,7 +163,7 @@ impl Session {
         *input = rest;
         match verdict {
             Ok(command) => self.accept(slot, command, input),
-            Err(fault) => self.skip(input, slot, bytes(header.payload()), fault),
+            Err(fault) => self.skip(input, slot, header.payload, fault),
         }
     }
 
@@ -160,10 +172,13 @@ impl Session {
         let (weight, kind) = match command {
             Some(Command::Read { range, layout }) => (range.length, Kind::Read(range, layout)),
             Some(Command::Write { range, .. }) => (range.length, Kind::Plain),
-            Some(Command::Status { range, descriptors }) => (STATUS_BYTES, Kind::Status(range, descriptors)),
+            Some(Command::Status { range, descriptors }) => {
+                let contexts = u64::try_from(self.terms.contexts.len()).expect("few");
+                (u64::from(STATUS_BYTES) * contexts, Kind::Status(Box::new(Survey::new(range, descriptors))))
+            }
             _ => (0, Kind::Plain),
         };
-        if self.bytes > 0 && self.bytes + u64::from(weight) > self.bytes_max {
+        if self.bytes > 0 && self.bytes + weight > self.bytes_max {
             return None;
         }
         let slot = match self.vacant.pop() {
@@ -174,56 +189,54 @@ impl Session {
                 Slot(slot)
             }
         };
-        self.bytes += u64::from(weight);
-        self.slots[bytes(slot.0)] = Some(InFlight { cookie: header.cookie, weight, kind });
+        self.bytes += weight;
+        let head = Head { dialect: self.terms.dialect, cookie: header.cookie, offset: header.offset };
+        self.slots[bytes(slot.0)] = Some(InFlight { head, weight, kind });
         Some(slot)
     }
 
     fn vacate(&mut self, slot: Slot) {
         let gone = self.slots[bytes(slot.0)].take().expect("a slot is vacated once");
-        self.bytes -= u64::from(gone.weight);
+        self.bytes -= gone.weight;
         self.vacant.push(slot);
     }
 
     fn accept(&mut self, slot: Slot, command: Command, input: &mut &[u8]) -> Step {
         let action = match command {
             Command::Read { range, .. } => {
-                Action::Read { offset: range.offset, buffer: Buffer::zeroed(bytes(range.length)) }
+                Action::Read { offset: range.offset, buffer: Buffer::zeroed(range.payload_bytes()) }
             }
             Command::Write { range, force } => {
-                return match input.split_at_checked(bytes(range.length)) {
+                return match input.split_at_checked(range.payload_bytes()) {
                     Some((front, rest)) => {
                         *input = rest;
-                        Step::Submit(slot, write(range, force, Buffer::from_slice(front)))
+                        Step::Submit(slot, Ask::Act(write(range, force, Buffer::from_slice(front))))
                     }
                     None => {
-                        let buffer = Buffer::zeroed(bytes(range.length));
+                        let buffer = Buffer::zeroed(range.payload_bytes());
                         self.payload(input, slot, range, force, buffer, 0)
                     }
                 };
             }
-            Command::Trim { range, force } => Action::Trim {
-                offset: range.offset,
-                length: u64::from(range.length),
-                durability: durability(force),
-            },
+            Command::Trim { range, force } => {
+                Action::Trim { offset: range.offset, length: range.length, durability: durability(force) }
+            }
             Command::WriteZeroes { range, force, holes } => Action::WriteZeroes {
                 offset: range.offset,
-                length: u64::from(range.length),
+                length: range.length,
                 durability: durability(force),
                 space: match holes {
                     Holes::Allowed => ZeroSpace::Release,
                     Holes::Forbidden => ZeroSpace::Allocate,
                 },
             },
-            Command::Status { range, .. } => Action::Extents {
-                offset: range.offset,
-                length: u64::from(range.length),
-                limit: STATUS_DESCRIPTORS_MAX,
-            },
+            Command::Status { range, .. } => {
+                return Step::Submit(slot, survey(&self.terms.contexts, range, 0));
+            }
+            Command::Cache { range } => extents(range, Depths::Alike),
             Command::Flush | Command::Disconnect => Action::Flush,
         };
-        Step::Submit(slot, action)
+        Step::Submit(slot, Ask::Act(action))
     }
 
     fn payload(
@@ -244,52 +257,55 @@ impl Session {
             self.intake = Intake::Payload { slot, range, force, buffer, filled };
             return Step::Hungry;
         }
-        Step::Submit(slot, write(range, force, buffer))
+        Step::Submit(slot, Ask::Act(write(range, force, buffer)))
     }
 
-    fn skip(&mut self, input: &mut &[u8], slot: Slot, left: usize, fault: Fault) -> Step {
-        let here = input.len().min(left);
+    fn skip(&mut self, input: &mut &[u8], slot: Slot, left: u64, fault: Fault) -> Step {
+        let here = usize::try_from(left).map_or(input.len(), |left| input.len().min(left));
         *input = &input[here..];
-        if here < left {
-            self.intake = Intake::Skip { slot, left: left - here, fault };
+        let left = left - u64::try_from(here).expect("a size in memory");
+        if left > 0 {
+            self.intake = Intake::Skip { slot, left, fault };
             return Step::Hungry;
         }
         self.fail(slot, fault);
         Step::Answered
     }
 
-    /// Takes the engine's answer to a request of [`Step::Submit`].
+    /// Takes the engine's answer to a request of [`Step::Submit`], or to what was asked for it since; gives back what
+    /// else must be asked before it can be answered.
     ///
     /// # Panics
     /// When the slot is empty, or the engine answers a read without data: bugs of ours.
-    pub(crate) fn complete(&mut self, slot: Slot, result: Result<Payload, RequestError>) {
-        let InFlight { cookie, kind, .. } = self.request(slot);
-        let body = match (kind, result) {
-            (_, Err(error)) => return self.fail(slot, fault_of(error)),
+    pub(crate) fn complete(&mut self, slot: Slot, result: Result<Payload, RequestError>) -> Option<Ask> {
+        let contexts = &self.terms.contexts;
+        let request = self.slots[bytes(slot.0)].as_mut().expect("answers belong to requests in flight");
+        let body = match (&mut request.kind, result) {
+            (_, Err(error)) => Body::Failed(fault_of(error)),
             (Kind::Plain, Ok(_)) => Body::Done,
             (Kind::Read(range, layout), Ok(Payload::Buffer(buffer))) => {
-                assert_eq!(buffer.len(), bytes(range.length), "a read returns the buffer it was given");
-                Body::Read(ReadBody::new(layout, range.offset, buffer))
+                assert_eq!(buffer.len(), range.payload_bytes(), "a read returns the buffer it was given");
+                Body::Read(ReadBody::new(*layout, buffer))
             }
-            (Kind::Status(range, descriptors), Ok(Payload::Extents(extents))) => {
-                match status::describe(&extents, range, descriptors) {
-                    Some(descriptors) => Body::Status(descriptors),
-                    None => return self.fail(slot, fault_of(RequestError::Io)),
+            (Kind::Status(found), Ok(payload @ (Payload::Extents(_) | Payload::Changes(_)))) => {
+                match found.take(contexts, &payload) {
+                    None => Body::Failed(fault_of(RequestError::Io)),
+                    Some(told) if told < contexts.len() => {
+                        return Some(survey(contexts, found.range(), told));
+                    }
+                    Some(_) => Body::Status(found.described()),
                 }
             }
             (_, Ok(_)) => panic!("the engine answers in kind"),
         };
-        self.answers.push_back((slot, Answer { cookie, body }));
-    }
-
-    fn request(&self, slot: Slot) -> InFlight {
-        self.slots[bytes(slot.0)].expect("answers belong to requests in flight")
+        let head = request.head;
+        self.answers.push_back((slot, Answer { head, body }));
+        None
     }
 
     fn fail(&mut self, slot: Slot, fault: Fault) {
-        let cookie = self.request(slot).cookie;
-        let body = if self.terms.structured { Body::FailedStructured(fault) } else { Body::Failed(fault) };
-        self.answers.push_back((slot, Answer { cookie, body }));
+        let head = self.slots[bytes(slot.0)].as_ref().expect("a refused request has its slot").head;
+        self.answers.push_back((slot, Answer { head, body: Body::Failed(fault) }));
     }
 
     /// Appends replies to `out` until it is well filled or there are no more.
@@ -303,6 +319,20 @@ impl Session {
             }
         }
     }
+}
+
+/// What is asked next of a block status when `told` of the contexts are.
+fn survey(contexts: &[Context], range: Range, told: usize) -> Ask {
+    let snapshots = |context: &&Context| matches!(context, Context::Since(_));
+    match &contexts[told] {
+        Context::Since(_) => Ask::Changes { since: contexts[..told].iter().filter(snapshots).count(), range },
+        _ if contexts.contains(&Context::Depth) => Ask::Act(extents(range, Depths::Told)),
+        _ => Ask::Act(extents(range, Depths::Alike)),
+    }
+}
+
+fn extents(range: Range, depths: Depths) -> Action {
+    Action::Extents { offset: range.offset, length: range.length, limit: STATUS_DESCRIPTORS_MAX, depths }
 }
 
 fn write(range: Range, force: Force, buffer: Buffer) -> Action {

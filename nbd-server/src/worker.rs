@@ -178,7 +178,10 @@ impl Worker {
         for Reply { tag, result } in replies.drain(..) {
             let (index, slot) = split_tag(tag);
             let connection = connections.get(index).and_then(Option::as_ref);
-            connection.expect("a connection stays until its last reply").complete(slot, result);
+            let more = connection.expect("a connection stays until its last reply").complete(slot, result);
+            if let Some(request) = more {
+                self.submit(request);
+            }
         }
     }
 

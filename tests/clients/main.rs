@@ -4,6 +4,7 @@
 #[path = "../cli_program/mod.rs"]
 mod cli_program;
 mod commands;
+mod contexts;
 #[path = "../nbd_client/mod.rs"]
 mod nbd_client;
 mod peers;

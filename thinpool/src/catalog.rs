@@ -11,6 +11,7 @@
 pub(crate) mod apply;
 pub(crate) mod figures;
 pub(crate) mod layer;
+mod lineage;
 pub(crate) mod resize;
 pub(crate) mod stored;
 pub(crate) mod sweep;
@@ -21,6 +22,7 @@ use crate::ids::{EntryId, LayerId};
 use crate::name::Name;
 use cow_tree::units::Tag;
 use layer::Layer;
+pub(crate) use lineage::Lineage;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A name and what it stands for.

@@ -4,6 +4,7 @@
 //! waiting; [`Channel::poll`] takes what the device has completed, lets those requests go on, looks again at the
 //! parked ones when something they may wait for has happened, and hands out replies. A channel never blocks.
 
+mod changes;
 mod content;
 mod device;
 mod extents;
@@ -49,6 +50,8 @@ pub struct Channel {
     slots: Vec<Option<Slot>>,
     vacant: Vec<usize>,
     parked: Vec<usize>,
+    /// Requests that let others go first.
+    resting: Vec<usize>,
     /// Operations the device has had no room for yet.
     outbox: VecDeque<Submission>,
     completions: Vec<Completion>,
@@ -84,6 +87,7 @@ impl Channel {
             slots: (0..requests).map(|_| None).collect(),
             vacant: (0..requests).rev().collect(),
             parked: Vec::new(),
+            resting: Vec::new(),
             outbox: VecDeque::new(),
             completions: Vec::new(),
             replies: Vec::new(),
@@ -125,8 +129,11 @@ impl Channel {
             Action::WriteZeroes { offset, length, durability, space } => {
                 Work::Update(Box::new(update::Update::zeroes(offset, length, durability, space)))
             }
-            Action::Extents { offset, length, limit } => {
-                Work::Extents(extents::Extents::new(offset, length, limit))
+            Action::Extents { offset, length, limit, depths } => {
+                Work::Extents(extents::Extents::new(offset, length, limit, depths))
+            }
+            Action::Changes { since, offset, length, limit } => {
+                Work::Changes(Box::new(changes::Changes::new(since, offset, length, limit)))
             }
         };
         self.slots[index] = Some(Slot::new(tag, attachment, work));
@@ -145,6 +152,9 @@ impl Channel {
             self.complete(completion);
         }
         self.completions = completions;
+        for index in std::mem::take(&mut self.resting) {
+            self.drive(index);
+        }
         self.look_again();
         self.send();
         let count = self.replies.len();
@@ -181,7 +191,7 @@ impl Channel {
             }
             None => !self.is_device_busy(),
         };
-        self.replies.is_empty() && device_wakes && self.shared.bell.listen()
+        self.replies.is_empty() && self.resting.is_empty() && device_wakes && self.shared.bell.listen()
     }
 
     /// What the memory of a [`Loan`](blockstore::Loan) must be aligned to, in bytes.
@@ -234,6 +244,7 @@ impl Channel {
                 Work::Update(_) => self.step_update(index, &mut slot),
                 Work::Flush(_) => self.step_flush(index, &mut slot),
                 Work::Extents(_) => self.step_extents(index, &mut slot),
+                Work::Changes(_) => self.step_changes(index, &mut slot),
             };
             match flow {
                 Flow::Again => {}
@@ -241,6 +252,10 @@ impl Channel {
                 Flow::Parked => {
                     self.slots[index] = Some(slot);
                     return self.parked.push(index);
+                }
+                Flow::Rest => {
+                    self.slots[index] = Some(slot);
+                    return self.resting.push(index);
                 }
                 Flow::Done(result) => return self.finish(index, slot, result),
             }
@@ -319,7 +334,9 @@ fn assert_legal(attachment: &crate::attachment::Attachment, action: &Action) {
         Action::Trim { offset, length, .. } | Action::WriteZeroes { offset, length, .. } => {
             (*offset, *length, true)
         }
-        Action::Extents { offset, length, .. } => (*offset, *length, false),
+        Action::Extents { offset, length, .. } | Action::Changes { offset, length, .. } => {
+            (*offset, *length, false)
+        }
     };
     assert!(aligned(offset, length), "the door refuses requests that are not whole sectors");
     assert!(!(writes && attachment.is_read_only()), "the door refuses writes to a read-only export");

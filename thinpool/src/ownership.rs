@@ -22,7 +22,7 @@ impl Interval {
         Self { line: tag.line, low: tag.sequence, high: tag.sequence }
     }
 
-    fn contains(self, tag: Tag) -> bool {
+    pub(crate) fn contains(self, tag: Tag) -> bool {
         self.line == tag.line && self.low <= tag.sequence && tag.sequence <= self.high
     }
 }

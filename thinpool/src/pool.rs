@@ -94,6 +94,20 @@ impl Pool {
         self.core.with_catalog(|catalog| figures::entry(catalog, &name.to_string()))
     }
 
+    /// What stands behind the '@' of the snapshots of a volume, or of the snapshots or versions before one: the newest
+    /// first.
+    #[must_use]
+    pub fn points_before(&self, name: &Name) -> Vec<String> {
+        self.core.with_catalog(|catalog| {
+            let own = catalog.find(&name.to_string()).filter(|_| name.point().is_some()).map(|(id, _)| id);
+            let points = catalog.points_of(name.base()).into_iter().rev();
+            points
+                .filter(|id| own.is_none_or(|own| *id < own))
+                .filter_map(|id| catalog.entry(id).name.point().map(str::to_owned))
+                .collect()
+        })
+    }
+
     /// The pool's figures.
     #[must_use]
     pub fn status(&self) -> Status {

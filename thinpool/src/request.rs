@@ -31,8 +31,11 @@ pub enum Action {
     Trim { offset: u64, length: u64, durability: Durability },
     /// The range reads as zeros afterwards. `Allocate` keeps or takes a block for every part of the range.
     WriteZeroes { offset: u64, length: u64, durability: Durability, space: ZeroSpace },
-    /// What of the range is mapped: at most `limit` runs, the first starting at `offset`.
-    Extents { offset: u64, length: u64, limit: usize },
+    /// What of the range is mapped: at most `limit` runs, the first starting at `offset`. They may end before the range
+    /// does, but not at its start.
+    Extents { offset: u64, length: u64, limit: usize, depths: Depths },
+    /// Which parts of the range are mapped otherwise than in a snapshot; the same of the runs.
+    Changes { since: Attachment, offset: u64, length: u64, limit: usize },
 }
 
 /// What write-zeroes does with the space of its range.
@@ -40,6 +43,14 @@ pub enum Action {
 pub enum ZeroSpace {
     Release,
     Allocate,
+}
+
+/// Whether [`Action::Extents`] tells how far up the lineage the owners of shared blocks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depths {
+    Told,
+    /// All of them count as the nearest: what they have in common is one run.
+    Alike,
 }
 
 /// The answer to one [`Request`].
@@ -55,6 +66,7 @@ pub enum Payload {
     None,
     Buffer(Buffer),
     Extents(Vec<ExtentStatus>),
+    Changes(Vec<ChangeStatus>),
 }
 
 /// One run of a volume as [`Action::Extents`] reports it; lengths in bytes, neighbours differ in kind.
@@ -71,8 +83,15 @@ pub enum ExtentKind {
     Hole,
     /// Mapped to a block of this volume's own layer.
     Own,
-    /// Mapped to a block another layer owns.
-    Shared,
+    /// Mapped to a block another layer owns: so many layers up, the nearest being 2.
+    Shared { depth: u32 },
+}
+
+/// One run of a volume as [`Action::Changes`] reports it; length in bytes, neighbours differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeStatus {
+    pub length: u64,
+    pub changed: bool,
 }
 
 /// Why a request failed.

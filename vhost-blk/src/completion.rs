@@ -55,7 +55,9 @@ pub(crate) fn deliver(ring: &Ring, pending: &Pending, status: Status, payload: &
             None => (Status::IoError, 0),
         },
         // The length counts from the first byte for the device to write: virtio 1.2, section 2.7.8.2.
-        Payload::None | Payload::Extents(_) => (status, u32::from(total(&pending.data) == 0)),
+        Payload::None | Payload::Extents(_) | Payload::Changes(_) => {
+            (status, u32::from(total(&pending.data) == 0))
+        }
     };
     // Without a place for its status a head can still be used; the driver cannot have meant it.
     let _nowhere_is_the_drivers_choice = ring.memory.write(pending.status, &[status.byte()]);
@@ -67,7 +69,7 @@ fn fill(ring: &Ring, pending: &Pending, payload: &Payload) -> Option<u32> {
     match payload {
         Payload::Buffer(buffer) if buffer.is_lent() => u32::try_from(buffer.len()).ok(),
         Payload::Buffer(buffer) => scatter(ring, &pending.data, buffer),
-        Payload::None | Payload::Extents(_) => Some(0),
+        Payload::None | Payload::Extents(_) | Payload::Changes(_) => Some(0),
     }
 }
 

@@ -116,9 +116,10 @@ pub(crate) fn bytes_of(action: &Action) -> u64 {
         Action::Read { buffer, .. } | Action::Write { buffer, .. } => {
             u64::try_from(buffer.len()).expect("it is bounded")
         }
-        Action::Trim { length, .. } | Action::WriteZeroes { length, .. } | Action::Extents { length, .. } => {
-            *length
-        }
+        Action::Trim { length, .. }
+        | Action::WriteZeroes { length, .. }
+        | Action::Extents { length, .. }
+        | Action::Changes { length, .. } => *length,
         Action::Flush => 0,
     }
 }

@@ -3,9 +3,9 @@
 //! Lengths inside the data are compared with what is really there, never used to allocate.
 
 use crate::fields::Fields;
-use crate::limits::{NAME_BYTES_MAX, bytes};
+use crate::limits::{NAME_BYTES_MAX, QUERIES_MAX, bytes};
 use crate::proto::{
-    BASE_ALLOCATION, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT,
+    OPT_ABORT, OPT_EXPORT_NAME, OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT,
     OPT_SET_META_CONTEXT, OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ERR_INVALID, REP_ERR_POLICY,
     REP_ERR_TOO_BIG, REP_ERR_UNSUP,
 };
@@ -19,20 +19,9 @@ pub(crate) enum Question<'a> {
     Info { name: &'a str },
     Go { name: &'a str },
     StructuredReply,
-    ListContexts { name: &'a str, query: Query },
-    SetContexts { name: &'a str, query: Query },
-}
-
-/// What a list of metadata queries comes to, with the one context there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Query {
-    /// No query at all.
-    Empty,
-    /// `base:allocation` by its name.
-    Exact,
-    /// `base:`, which finds it in a list and selects nothing.
-    Wildcard,
-    Nothing,
+    ExtendedHeaders,
+    ListContexts { name: &'a str, queries: Vec<&'a str> },
+    SetContexts { name: &'a str, queries: Vec<&'a str> },
 }
 
 /// Why an option is not answered: the reply type and a sentence for people.
@@ -53,14 +42,17 @@ pub(crate) fn parse(option: u32, data: &[u8]) -> Result<Question<'_>, Refused> {
         OPT_ABORT => Ok(Question::Abort),
         OPT_LIST => without_data(data).map(|()| Question::List),
         OPT_STRUCTURED_REPLY => without_data(data).map(|()| Question::StructuredReply),
+        OPT_EXTENDED_HEADERS => without_data(data).map(|()| Question::ExtendedHeaders),
         OPT_STARTTLS => {
             without_data(data)?;
             Err(Refused { reply: REP_ERR_POLICY, text: "this server does not offer TLS" })
         }
         OPT_INFO => information(data).map(|name| Question::Info { name }),
         OPT_GO => information(data).map(|name| Question::Go { name }),
-        OPT_LIST_META_CONTEXT => contexts(data).map(|(name, query)| Question::ListContexts { name, query }),
-        OPT_SET_META_CONTEXT => contexts(data).map(|(name, query)| Question::SetContexts { name, query }),
+        OPT_LIST_META_CONTEXT => {
+            contexts(data).map(|(name, queries)| Question::ListContexts { name, queries })
+        }
+        OPT_SET_META_CONTEXT => contexts(data).map(|(name, queries)| Question::SetContexts { name, queries }),
         _ => Err(Refused { reply: REP_ERR_UNSUP, text: "this option is not known" }),
     }
 }
@@ -109,38 +101,23 @@ fn information(data: &[u8]) -> Result<&str, Refused> {
     Ok(name)
 }
 
-fn contexts(data: &[u8]) -> Result<(&str, Query), Refused> {
+fn contexts(data: &[u8]) -> Result<(&str, Vec<&str>), Refused> {
     let mut fields = Fields::new(data);
     let name = sized_name(&mut fields)?;
     let count = fields.u32().ok_or(invalid("the number of queries is missing"))?;
-    let mut query = if count == 0 { Query::Empty } else { Query::Nothing };
-    for _ in 0..count {
-        query = better(query, one_query(&mut fields)?);
-    }
+    let queries: Vec<&str> = (0..count).map(|_| one_query(&mut fields)).collect::<Result<_, _>>()?;
     if !fields.is_empty() {
         return Err(invalid("the option has bytes after its last query"));
     }
-    Ok((name, query))
+    if queries.len() > QUERIES_MAX {
+        return Err(Refused { reply: REP_ERR_TOO_BIG, text: "the option has more than 256 queries" });
+    }
+    Ok((name, queries))
 }
 
-fn one_query(fields: &mut Fields<'_>) -> Result<Query, Refused> {
+fn one_query<'a>(fields: &mut Fields<'a>) -> Result<&'a str, Refused> {
     let text = sized_name(fields)?;
-    if text == BASE_ALLOCATION {
-        return Ok(Query::Exact);
-    }
-    match text.split_once(':') {
-        Some(("base", "")) => Ok(Query::Wildcard),
-        Some(_) => Ok(Query::Nothing),
-        None => Err(invalid("a query lacks its namespace")),
-    }
-}
-
-fn better(one: Query, other: Query) -> Query {
-    match (one, other) {
-        (Query::Exact, _) | (_, Query::Exact) => Query::Exact,
-        (Query::Wildcard, _) | (_, Query::Wildcard) => Query::Wildcard,
-        _ => Query::Nothing,
-    }
+    if text.contains(':') { Ok(text) } else { Err(invalid("a query lacks its namespace")) }
 }
 
 #[cfg(test)]

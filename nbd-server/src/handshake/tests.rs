@@ -1,10 +1,12 @@
-use super::{Handshake, Progress, Terms};
+use super::{Dialect, Handshake, Progress, Terms};
+use crate::contexts::Context;
 use crate::fields::Fields;
 use crate::limits::{OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX, bytes};
 use crate::proto::{
-    OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT,
-    OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR_INVALID, REP_ERR_POLICY, REP_ERR_TOO_BIG,
-    REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, REP_META_CONTEXT, REP_SERVER,
+    OPT_ABORT, OPT_EXPORT_NAME, OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT,
+    OPT_SET_META_CONTEXT, OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ACK, REP_ERR_EXT_HEADER_REQD,
+    REP_ERR_INVALID, REP_ERR_POLICY, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO,
+    REP_META_CONTEXT, REP_SERVER,
 };
 use crate::rehearsal::FixedExports;
 
@@ -68,6 +70,10 @@ impl Client {
     }
 }
 
+fn terms(read_only: bool, dialect: Dialect) -> Terms {
+    Terms { read_only, dialect, contexts: Vec::new() }
+}
+
 fn raw_option(option: u32, data: &[u8]) -> Vec<u8> {
     let mut raw = b"IHAVEOPT".to_vec();
     raw.extend(option.to_be_bytes());
@@ -124,17 +130,17 @@ fn go_tells_size_flags_names_and_block_sizes_and_agrees() {
     let mut client = Client::greeted();
     assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ACK);
     let (progress, replies) = client.ask(OPT_GO, &go("disk"));
-    assert_eq!(progress, Progress::Agreed(Terms { read_only: false, structured: true, status: false }));
+    assert_eq!(progress, Progress::Agreed(terms(false, Dialect::Structured)));
     assert_eq!(client.exports.opened.as_deref(), Some("disk"));
     let information: Vec<&[u8]> = replies.iter().map(|(_, data)| data.as_slice()).collect();
     assert_eq!(
         replies.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
         [REP_INFO; 4].into_iter().chain([REP_ACK]).collect::<Vec<_>>()
     );
-    // HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, DF, MULTI_CONN.
+    // HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, DF, MULTI_CONN, CACHE, FAST_ZERO.
     assert_eq!(
         information[0],
-        [&[0, 0][..], &(1_u64 << 20).to_be_bytes(), &0x01ed_u16.to_be_bytes()].concat()
+        [&[0, 0][..], &(1_u64 << 20).to_be_bytes(), &0x0ded_u16.to_be_bytes()].concat()
     );
     assert_eq!(information[1], b"\0\x01disk");
     assert_eq!(information[2], b"\0\x02rehearsed");
@@ -145,8 +151,8 @@ fn go_tells_size_flags_names_and_block_sizes_and_agrees() {
 fn a_read_only_export_says_so_and_offers_no_changes() {
     let mut client = Client::greeted();
     let (progress, replies) = client.ask(OPT_GO, &go("disk@old"));
-    assert_eq!(progress, Progress::Agreed(Terms { read_only: true, structured: false, status: false }));
-    assert_eq!(replies[0].1[10..], 0x010f_u16.to_be_bytes());
+    assert_eq!(progress, Progress::Agreed(terms(true, Dialect::Simple)));
+    assert_eq!(replies[0].1[10..], 0x050f_u16.to_be_bytes());
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn info_opens_nothing_and_the_handshake_goes_on() {
     let mut client = Client::greeted();
     assert_eq!(client.verdict(OPT_INFO, &go("disk")), REP_ACK);
     assert_eq!(client.exports.opened, None);
-    assert_eq!(client.agree(""), Terms { read_only: false, structured: false, status: false });
+    assert_eq!(client.agree(""), terms(false, Dialect::Simple));
 }
 
 #[test]
@@ -204,12 +210,16 @@ fn abort_is_acknowledged_and_ends_whatever_data_it_has() {
 }
 
 #[test]
-fn a_list_names_every_export() {
+fn a_list_names_and_describes_every_export() {
     let mut client = Client::greeted();
     let (_, replies) = client.ask(OPT_LIST, b"");
     assert_eq!(
         replies,
-        [(REP_SERVER, sized("disk")), (REP_SERVER, sized("disk@old")), (REP_ACK, Vec::new())]
+        ["disk", "disk@old"]
+            .map(|name| (REP_SERVER, [sized(name), b"rehearsed".to_vec()].concat()))
+            .into_iter()
+            .chain([(REP_ACK, Vec::new())])
+            .collect::<Vec<_>>()
     );
     assert_eq!(client.verdict(OPT_LIST, b"x"), REP_ERR_INVALID);
 }
@@ -220,7 +230,7 @@ fn tls_is_refused_and_structured_replies_take_no_data() {
     assert_eq!(client.verdict(OPT_STARTTLS, b""), REP_ERR_POLICY);
     assert_eq!(client.verdict(OPT_STARTTLS, b"x"), REP_ERR_INVALID);
     assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b"x"), REP_ERR_INVALID);
-    assert!(!client.agree("disk").structured);
+    assert_eq!(client.agree("disk").dialect, Dialect::Simple);
 }
 
 #[test]
@@ -228,7 +238,7 @@ fn unknown_options_are_skipped_with_their_data_however_much_it_is() {
     let mut client = Client::greeted();
     let looked_at = bytes(OPTION_DATA_BYTES_MAX);
     for length in [0, 1, 16, looked_at, looked_at + 1, bytes(OPTION_SKIP_BYTES_MAX)] {
-        for option in [0, 4, 11, 12, 0x7fff_ffff, u32::MAX] {
+        for option in [0, 4, 12, 13, 0x7fff_ffff, u32::MAX] {
             assert_eq!(client.verdict(option, &vec![0x49; length]), REP_ERR_UNSUP, "{option} with {length}");
         }
     }
@@ -253,9 +263,9 @@ fn export_name_agrees_and_pads_for_those_who_want_it() {
         let mut client = Client::new();
         assert_eq!(client.send(&u32::to_be_bytes(flags)).0, Progress::Hungry);
         let (progress, out) = client.send(&raw_option(OPT_EXPORT_NAME, b"disk"));
-        assert_eq!(progress, Progress::Agreed(Terms { read_only: false, structured: false, status: false }));
+        assert_eq!(progress, Progress::Agreed(terms(false, Dialect::Simple)));
         let expected =
-            [&(1_u64 << 20).to_be_bytes()[..], &0x016d_u16.to_be_bytes(), &vec![0; padding]].concat();
+            [&(1_u64 << 20).to_be_bytes()[..], &0x0d6d_u16.to_be_bytes(), &vec![0; padding]].concat();
         assert_eq!(out, expected, "flags {flags}");
     }
 }
@@ -303,7 +313,7 @@ fn contexts_need_structured_replies_first() {
     for option in [OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT] {
         assert_eq!(client.verdict(option, &contexts("disk", &["base:allocation"])), REP_ERR_INVALID);
     }
-    assert!(!client.agree("disk").status);
+    assert!(client.agree("disk").contexts.is_empty());
 }
 
 #[test]
@@ -311,12 +321,25 @@ fn contexts_are_listed_by_name_by_wildcard_and_when_nothing_is_asked() {
     let mut client = Client::greeted();
     assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ACK);
     let mut list = |queries: &[&str]| client.ask(OPT_LIST_META_CONTEXT, &contexts("disk", queries)).1;
-    let found = [(REP_META_CONTEXT, b"\0\0\0\0base:allocation".to_vec()), (REP_ACK, Vec::new())];
-    for queries in [&[][..], &["base:"], &["base:allocation"], &["qemu:x", "base:allocation"]] {
-        assert_eq!(list(queries), found, "{queries:?}");
+    let found = |names: &[&str]| {
+        let context = |name: &&str| (REP_META_CONTEXT, [&[0; 4], name.as_bytes()].concat());
+        names.iter().map(context).chain([(REP_ACK, Vec::new())]).collect::<Vec<_>>()
+    };
+    let all = [
+        "base:allocation",
+        "qemu:allocation-depth",
+        "offshoot:shared",
+        "qemu:dirty-bitmap:monday",
+        "qemu:dirty-bitmap:sunday",
+    ];
+    assert_eq!(list(&[]), found(&all));
+    for queries in [&["base:"][..], &["base:allocation"], &["qemu:x", "base:allocation"]] {
+        assert_eq!(list(queries), found(&all[..1]), "{queries:?}");
     }
-    for queries in [&["qemu:"][..], &["base:other"], &["x-other:thing"]] {
-        assert_eq!(list(queries), [(REP_ACK, Vec::new())]);
+    assert_eq!(list(&["qemu:"]), found(&[all[1], all[3], all[4]]));
+    assert_eq!(list(&["qemu:dirty-bitmap:"]), found(&all[3..]));
+    for queries in [&["base:other"][..], &["x-other:thing"], &["qemu:dirty-bitmap:friday"]] {
+        assert_eq!(list(queries), found(&[]));
     }
     assert_eq!(list(&["no namespace"])[0].0, REP_ERR_INVALID);
     assert_eq!(client.verdict(OPT_LIST_META_CONTEXT, &contexts("nobody", &[])), REP_ERR_UNKNOWN);
@@ -331,9 +354,40 @@ fn a_selected_context_counts_for_its_export_only() {
         assert_eq!(selected[0], (REP_META_CONTEXT, b"\0\0\0\x01base:allocation".to_vec()));
         client
     };
-    assert!(ready().agree("disk").status);
-    assert!(ready().agree("").status, "the default export is the same export");
-    assert!(!ready().agree("disk@old").status);
+    assert_eq!(ready().agree("disk").contexts, [Context::Allocation]);
+    assert_eq!(ready().agree("").contexts, [Context::Allocation], "the default export is the same export");
+    assert!(ready().agree("disk@old").contexts.is_empty());
+}
+
+#[test]
+fn contexts_are_numbered_as_they_are_told_and_there_may_be_sixteen() {
+    let mut client = Client::greeted();
+    assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ACK);
+    let replies = client.select("disk", &["qemu:dirty-bitmap:sunday", "qemu:allocation-depth", "x:y"]);
+    assert_eq!(replies[0].1, b"\0\0\0\x01qemu:allocation-depth");
+    assert_eq!(replies[1].1, b"\0\0\0\x02qemu:dirty-bitmap:sunday");
+    assert_eq!(replies.len(), 3);
+    assert_eq!(client.agree("disk").contexts, [Context::Depth, Context::Since("sunday".to_owned())]);
+    let mut client = Client::greeted();
+    assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ACK);
+    let many = vec!["base:allocation"; 257];
+    assert_eq!(client.verdict(OPT_SET_META_CONTEXT, &contexts("disk", &many)), REP_ERR_TOO_BIG);
+}
+
+#[test]
+fn extended_headers_include_structured_replies_and_are_agreed_once() {
+    let mut client = Client::greeted();
+    assert_eq!(client.verdict(OPT_EXTENDED_HEADERS, b"x"), REP_ERR_INVALID);
+    assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ACK);
+    assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ERR_INVALID);
+    assert_eq!(client.verdict(OPT_EXTENDED_HEADERS, b""), REP_ACK);
+    assert_eq!(client.verdict(OPT_EXTENDED_HEADERS, b""), REP_ERR_INVALID);
+    assert_eq!(client.verdict(OPT_STRUCTURED_REPLY, b""), REP_ERR_EXT_HEADER_REQD);
+    assert_eq!(client.select("disk", &["base:allocation"]).len(), 2);
+    assert_eq!(client.agree("disk").dialect, Dialect::Extended);
+    let mut client = Client::greeted();
+    assert_eq!(client.verdict(OPT_EXTENDED_HEADERS, b""), REP_ACK);
+    assert_eq!(client.send(&raw_option(OPT_EXPORT_NAME, b"disk")), (Progress::Over, Vec::new()));
 }
 
 #[test]
@@ -353,7 +407,7 @@ fn a_later_selection_replaces_the_earlier_even_when_it_fails() {
         assert_eq!(client.select("disk", &["base:allocation"]).len(), 2);
         let replies = client.ask(OPT_SET_META_CONTEXT, &data).1;
         assert_eq!(replies.len(), 1, "nothing was selected");
-        assert!(!client.agree("disk").status);
+        assert!(client.agree("disk").contexts.is_empty());
     }
 }
 

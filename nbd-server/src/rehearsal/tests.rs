@@ -40,37 +40,51 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         1 => any::<u32>(),
         1 => 1u32..600_000,
     ];
-    (0u16..9, 0u16..32, 0u64..2100, length, any::<bool>()).prop_map(|(kind, flags, sector, length, cut)| {
-        let mut raw = 0x2560_9513_u32.to_be_bytes().to_vec();
-        raw.extend((flags & !0x10).to_be_bytes());
-        raw.extend(kind.to_be_bytes());
-        raw.extend([7; 8]);
-        raw.extend((sector * 512).to_be_bytes());
-        raw.extend(length.to_be_bytes());
-        if kind == 1 && length < 1 << 20 {
-            let payload = usize::try_from(length).expect("small");
-            raw.resize(raw.len() + if cut { payload.saturating_sub(1) } else { payload }, 0xc3);
-        }
-        raw
-    })
+    let shape = (any::<bool>(), any::<bool>());
+    (0u16..9, 0u16..64, 0u64..2100, length, shape).prop_map(
+        |(kind, flags, sector, length, (cut, extended))| {
+            let magic: u32 = if extended { 0x21e4_1c71 } else { 0x2560_9513 };
+            let mut raw = magic.to_be_bytes().to_vec();
+            raw.extend(flags.to_be_bytes());
+            raw.extend(kind.to_be_bytes());
+            raw.extend([7; 8]);
+            raw.extend((sector * 512).to_be_bytes());
+            raw.extend(if extended { &[0; 4][..] } else { &[] });
+            raw.extend(length.to_be_bytes());
+            if (kind == 1 || extended && flags & 32 != 0) && length < 1 << 20 {
+                let payload = usize::try_from(length).expect("small");
+                raw.resize(raw.len() + if cut { payload.saturating_sub(1) } else { payload }, 0xc3);
+            }
+            raw
+        },
+    )
 }
 
 fn conversation() -> BoxedStrategy<Vec<u8>> {
     let options = prop::collection::vec(option(), 0..6);
-    let agreed = any::<bool>().prop_map(|structured| {
+    let agreed = 0_u8..3;
+    let requests = (agreed, prop::collection::vec(request(), 0..12));
+    let agreed = requests.prop_map(|(dialect, requests)| {
         let mut raw = Vec::new();
-        if structured {
-            raw.extend(b"IHAVEOPT\0\0\0\x08\0\0\0\0");
-            raw.extend(b"IHAVEOPT\0\0\0\x0a\0\0\0\x1f\0\0\0\x04disk\0\0\0\x01\0\0\0\x0fbase:allocation");
+        if dialect > 0 {
+            raw.extend(if dialect == 1 {
+                b"IHAVEOPT\0\0\0\x08\0\0\0\0"
+            } else {
+                b"IHAVEOPT\0\0\0\x0b\0\0\0\0"
+            });
+            raw.extend(b"IHAVEOPT\0\0\0\x0a\0\0\0\x3b\0\0\0\x04disk\0\0\0\x02\0\0\0\x0fbase:allocation");
+            raw.extend(b"\0\0\0\x18qemu:dirty-bitmap:monday");
         }
         raw.extend(b"IHAVEOPT\0\0\0\x07\0\0\0\x0a\0\0\0\x04disk\0\0");
+        // Most of them in the dialect that was agreed; one in the other ends the stream.
+        let front: u8 = if dialect == 2 { 0x21 } else { 0x25 };
+        let (right, wrong): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| request[0] == front);
+        raw.extend(right.concat());
+        raw.extend(wrong.concat());
         raw
     });
-    let requests = prop::collection::vec(request(), 0..12);
-    (any::<u8>(), options, agreed, requests)
-        .prop_map(|(piece, options, agreed, requests)| {
-            [vec![piece, 0, 0, 0, 3], options.concat(), agreed, requests.concat()].concat()
-        })
+    (any::<u8>(), options, agreed)
+        .prop_map(|(piece, options, agreed)| [vec![piece, 0, 0, 0, 3], options.concat(), agreed].concat())
         .boxed()
 }
 

@@ -1,5 +1,6 @@
-use super::{Answer, Body, ReadBody, Staged};
+use super::{Answer, Body, Head, ReadBody, Staged};
 use crate::fields::Fields;
+use crate::handshake::Dialect;
 use crate::limits::HOLE_BYTES_MIN;
 use crate::request::Layout;
 use blockstore::Buffer;
@@ -20,8 +21,10 @@ fn stage(mut answer: Answer, room: usize) -> Vec<u8> {
 }
 
 fn read(layout: Layout, data: &[u8], room: usize) -> Vec<u8> {
-    let read = ReadBody::new(layout, 1 << 20, Buffer::from_slice(data));
-    stage(Answer { cookie: 9, body: Body::Read(read) }, room)
+    let dialect = if layout == Layout::Simple { Dialect::Simple } else { Dialect::Structured };
+    let head = Head { dialect, cookie: 9, offset: 1 << 20 };
+    let body = Body::Read(ReadBody::new(layout, Buffer::from_slice(data)));
+    stage(Answer { head, body }, room)
 }
 
 /// What a client makes of a structured reply: its data and the number of its chunks.

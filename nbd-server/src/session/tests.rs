@@ -1,17 +1,21 @@
-use super::{Phase, Session, Slot, Step};
+use super::{Ask, Phase, Session, Slot, Step};
+use crate::contexts::Context;
 use crate::fields::Fields;
-use crate::handshake::Terms;
+use crate::handshake::{Dialect, Terms};
 use crate::limits::{Limits, PAYLOAD_BYTES_MAX, PAYLOAD_SKIP_BYTES_MAX, STAGE_BYTES, STATUS_BYTES, bytes};
 use crate::proto::{
-    CMD_BLOCK_STATUS, CMD_DISC, CMD_FLAG_DF, CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, CMD_FLAG_REQ_ONE, CMD_FLUSH,
-    CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES,
+    CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLAG_DF, CMD_FLAG_FAST_ZERO, CMD_FLAG_FUA, CMD_FLAG_NO_HOLE,
+    CMD_FLAG_REQ_ONE, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES,
 };
 use blockstore::{Buffer, Durability};
 use thinpool::{Action, ExtentKind, ExtentStatus, Payload, RequestError, ZeroSpace};
 
 const SIZE: u64 = 1 << 30;
-const STRUCTURED: Terms = Terms { read_only: false, structured: true, status: true };
-const SIMPLE: Terms = Terms { read_only: false, structured: false, status: false };
+const SIMPLE: Terms = Terms { read_only: false, dialect: Dialect::Simple, contexts: Vec::new() };
+
+fn structured() -> Terms {
+    Terms { read_only: false, dialect: Dialect::Structured, contexts: vec![Context::Allocation] }
+}
 
 fn session(terms: Terms) -> Session {
     Session::new(terms, &Limits::default())
@@ -37,7 +41,7 @@ fn write(cookie: u64, offset: u64, data: &[u8]) -> Vec<u8> {
 fn submit(session: &mut Session, raw: &[u8]) -> (Slot, Action) {
     let mut input = raw;
     match session.next(&mut input, SIZE, Phase::Serving) {
-        Step::Submit(slot, action) => {
+        Step::Submit(slot, Ask::Act(action)) => {
             assert!(input.is_empty(), "the request is used up");
             (slot, action)
         }
@@ -99,7 +103,7 @@ fn a_read_fills_a_buffer_and_sends_it() {
 #[test]
 fn structured_reads_send_zeros_as_holes_and_df_sends_one_chunk() {
     for (flags, expected) in [(0, 32 + 28 + 4096), (CMD_FLAG_DF, 28 + 65536 + 4096)] {
-        let mut session = session(STRUCTURED);
+        let mut session = session(structured());
         let (slot, action) = submit(&mut session, &request(CMD_READ, flags, 1, 0, 65536 + 4096));
         let Action::Read { mut buffer, .. } = action else { panic!("{action:?}") };
         buffer[65536..].fill(1);
@@ -125,18 +129,24 @@ fn a_write_takes_its_payload_in_any_pieces() {
             (&raw[cut - input.len()..], step)
         };
         match step {
-            Step::Submit(_, Action::Write { offset: 512, buffer, durability: Durability::Cached }) => {
+            Step::Submit(
+                _,
+                Ask::Act(Action::Write { offset: 512, buffer, durability: Durability::Cached }),
+            ) => {
                 assert_eq!(*buffer, *data, "cut at {cut}");
             }
             other => panic!("{other:?} when cut at {cut}"),
         }
-        assert!(matches!(session.next(&mut input, SIZE, Phase::Serving), Step::Submit(_, Action::Flush)));
+        assert!(matches!(
+            session.next(&mut input, SIZE, Phase::Serving),
+            Step::Submit(_, Ask::Act(Action::Flush))
+        ));
     }
 }
 
 #[test]
 fn each_command_becomes_its_action() {
-    let mut session = session(STRUCTURED);
+    let mut session = session(structured());
     let mut action = |kind, flags| submit(&mut session, &request(kind, flags, 1, 512, 4096)).1;
     assert!(matches!(
         action(CMD_TRIM, 0),
@@ -165,7 +175,7 @@ fn each_command_becomes_its_action() {
 #[test]
 fn block_status_answers_holes_and_data_and_one_descriptor_when_asked_for_one() {
     for (flags, descriptors) in [(0, 2), (CMD_FLAG_REQ_ONE, 1)] {
-        let mut session = session(STRUCTURED);
+        let mut session = session(structured());
         let (slot, _) = submit(&mut session, &request(CMD_BLOCK_STATUS, flags, 3, 0, 65536));
         let extents = vec![
             ExtentStatus { length: 4096, kind: ExtentKind::Hole },
@@ -185,6 +195,25 @@ fn block_status_answers_holes_and_data_and_one_descriptor_when_asked_for_one() {
 }
 
 #[test]
+fn zeroes_that_must_be_fast_are_refused_where_they_are_not() {
+    let mut session = session(structured());
+    let fast = |flags, length| request(CMD_WRITE_ZEROES, CMD_FLAG_FAST_ZERO | flags, 1, 512, length);
+    assert_eq!(refused(&mut session, &fast(0, 4096)), 95, "no whole block is in it");
+    assert_eq!(refused(&mut session, &fast(CMD_FLAG_NO_HOLE, 65536)), 95, "blocks have to be written");
+    let (_, action) = submit(&mut session, &fast(0, 65536));
+    assert!(matches!(action, Action::WriteZeroes { space: ZeroSpace::Release, .. }));
+}
+
+#[test]
+fn caching_looks_the_range_up_and_answers_without_data() {
+    let mut session = session(SIMPLE);
+    let (slot, action) = submit(&mut session, &request(CMD_CACHE, 0, 6, 0, 1 << 29));
+    assert!(matches!(action, Action::Extents { offset: 0, length: 0x2000_0000, .. }));
+    assert!(session.complete(slot, Ok(Payload::Extents(Vec::new()))).is_none());
+    assert_eq!(staged(&mut session), simple_reply(0, 6));
+}
+
+#[test]
 fn failures_of_the_engine_have_their_numbers_and_structured_ones_a_sentence() {
     let failures = [
         (RequestError::Io, 5),
@@ -197,10 +226,10 @@ fn failures_of_the_engine_have_their_numbers_and_structured_ones_a_sentence() {
         let (slot, _) = submit(&mut simple, &request(CMD_READ, 0, 8, 0, 512));
         simple.complete(slot, Err(error));
         assert_eq!(staged(&mut simple), simple_reply(errno, 8), "no data follows an error");
-        let mut structured = session(STRUCTURED);
-        let (slot, _) = submit(&mut structured, &request(CMD_READ, 0, 8, 0, 512));
-        structured.complete(slot, Err(error));
-        let raw = staged(&mut structured);
+        let mut full = session(structured());
+        let (slot, _) = submit(&mut full, &request(CMD_READ, 0, 8, 0, 512));
+        full.complete(slot, Err(error));
+        let raw = staged(&mut full);
         assert_eq!(error_of(&raw), errno);
         assert!(std::str::from_utf8(&raw[26..]).is_ok_and(|text| text.len() > 10));
     }
@@ -208,7 +237,7 @@ fn failures_of_the_engine_have_their_numbers_and_structured_ones_a_sentence() {
 
 #[test]
 fn illegal_requests_are_answered_and_the_stream_stays_in_step() {
-    for terms in [SIMPLE, STRUCTURED] {
+    for terms in [SIMPLE, structured()] {
         let mut session = session(terms);
         assert_eq!(refused(&mut session, &request(CMD_READ, 0, 1, SIZE, 512)), 22);
         assert_eq!(refused(&mut session, &request(CMD_TRIM, 0, 1, SIZE - 512, 1024)), 22);
@@ -287,7 +316,7 @@ fn cve_2016_5403_a_client_that_only_asks_is_not_read_any_more() {
 #[test]
 fn bytes_in_flight_are_bounded_and_one_request_always_fits() {
     let limits = Limits { bytes_in_flight: 8192, ..Limits::default() };
-    let mut session = Session::new(STRUCTURED, &limits);
+    let mut session = Session::new(structured(), &limits);
     let large = request(CMD_READ, 0, 1, 0, PAYLOAD_BYTES_MAX);
     let (slot, action) = submit(&mut session, &large);
     for next in [request(CMD_READ, 0, 2, 0, 512), request(CMD_WRITE, 0, 2, 0, 512)] {
@@ -390,3 +419,5 @@ fn an_engine_that_answers_a_read_with_less_is_a_bug() {
     let (slot, _) = submit(&mut session, &request(CMD_READ, 0, 1, 0, 1024));
     session.complete(slot, Ok(Payload::Buffer(Buffer::zeroed(512))));
 }
+
+mod dialects;

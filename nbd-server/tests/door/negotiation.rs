@@ -12,7 +12,7 @@ const INVALID: u32 = (1 << 31) + 3;
 const UNKNOWN: u32 = (1 << 31) + 6;
 
 #[test]
-fn a_list_has_volumes_snapshots_and_versions() {
+fn a_list_has_volumes_snapshots_and_versions_and_what_they_are() {
     let served = ServedPool::start(&[("desk", 4 * MIB), ("golden", 8 * MIB)]);
     served.run(Command::Snapshot { names: vec![name("desk@old")] });
     served.run(Command::Publish { volume: name("golden"), version: name("win11@v1") });
@@ -20,12 +20,9 @@ fn a_list_has_volumes_snapshots_and_versions() {
     let mut listed = client.option(OPT_LIST, b"");
     assert_eq!(listed.pop(), Some((ACK, Vec::new())));
     listed.sort();
-    let expected: Vec<_> = ["desk", "desk@old", "win11@v1"].map(|name| (2, sized(name))).into();
-    assert_eq!(listed, {
-        let mut expected = expected;
-        expected.sort();
-        expected
-    });
+    let texts = [("desk", "volume"), ("desk@old", "snapshot, made from desk"), ("win11@v1", "image version")];
+    let expected = texts.map(|(name, text)| (2, [sized(name), text.as_bytes().to_vec()].concat()));
+    assert_eq!(listed, expected);
     for (export, size) in [("desk", 4), ("desk@old", 4), ("win11@v1", 8), ("", 4)] {
         let mut client = served.connect();
         assert_eq!(client.go(export).map(|export| export.size), Ok(size * MIB), "{export:?}");

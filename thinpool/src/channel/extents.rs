@@ -2,33 +2,50 @@
 
 use super::Channel;
 use super::slot::{Flow, Slot, Work};
+use crate::catalog::Lineage;
 use crate::live::Live;
 use crate::ownership::Standing;
-use crate::request::{ExtentKind, ExtentStatus, Payload};
+use crate::request::{Depths, ExtentKind, ExtentStatus, Payload};
 use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
 use cow_tree::{Found, Missing};
+
+/// Mappings that are looked at for one request: bounds the time that others on the channel wait.
+const LOOKS_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(super) struct Extents {
     offset: u64,
     length: u64,
     limit: usize,
+    depths: Depths,
+    lineage: Lineage,
     found: Vec<ExtentStatus>,
-    /// Bytes already looked at.
+    /// Bytes already looked at, and in how many mappings and holes.
     done: u64,
+    looks: usize,
 }
 
 impl Extents {
-    pub(super) fn new(offset: u64, length: u64, limit: usize) -> Self {
-        Self { offset, length, limit, found: Vec::new(), done: 0 }
+    pub(super) fn new(offset: u64, length: u64, limit: usize, depths: Depths) -> Self {
+        Self {
+            offset,
+            length,
+            limit,
+            depths,
+            lineage: Lineage::default(),
+            found: Vec::new(),
+            done: 0,
+            looks: 0,
+        }
     }
 
     fn is_complete(&self) -> bool {
-        self.done >= self.length || self.found.len() > self.limit
+        self.done >= self.length || self.found.len() > self.limit || self.looks >= LOOKS_MAX
     }
 
     fn add(&mut self, length: u64, kind: ExtentKind) {
         self.done += length;
+        self.looks += 1;
         match self.found.last_mut() {
             Some(last) if last.kind == kind => last.length += length,
             _ => self.found.push(ExtentStatus { length, kind }),
@@ -43,6 +60,10 @@ impl Channel {
         }
         self.enter_epoch(slot);
         let Work::Extents(work) = &mut slot.work else { unreachable!("the caller matched on the work") };
+        if work.depths == Depths::Told && work.done == 0 {
+            let id = slot.attachment.live().read().id;
+            work.lineage = self.core.with_catalog(|catalog| catalog.lineage(id));
+        }
         match self.look_up_kinds(slot.attachment.live(), work) {
             Err(Missing(pointer)) => self.fetch_node(index, slot, pointer),
             Ok(()) => {
@@ -60,9 +81,11 @@ impl Channel {
             let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes))? {
                 Found::Hole { end, .. } => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
                 Found::Mapped(mapping) => {
-                    let own = body.ownership.standing(mapping.tag) != Standing::Foreign;
-                    let end = (mapping.start.0 + u64::from(mapping.length)) * block_bytes;
-                    (end, if own { ExtentKind::Own } else { ExtentKind::Shared })
+                    let kind = match body.ownership.standing(mapping.tag) {
+                        Standing::Mine | Standing::Incoming(_) => ExtentKind::Own,
+                        Standing::Foreign => ExtentKind::Shared { depth: work.lineage.depth_of(mapping.tag) },
+                    };
+                    (mapping.end().0 * block_bytes, kind)
                 }
             };
             let end = end.min(work.offset + work.length);

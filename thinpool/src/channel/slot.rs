@@ -1,5 +1,6 @@
 //! One request in flight.
 
+use super::changes::Changes;
 use super::extents::Extents;
 use super::flush::Flush;
 use super::overwrite::Overwrite;
@@ -32,6 +33,7 @@ pub(super) enum Work {
     Update(Box<Update>),
     Flush(Flush),
     Extents(Extents),
+    Changes(Box<Changes>),
 }
 
 /// What a step leaves behind.
@@ -42,6 +44,8 @@ pub(super) enum Flow {
     Device,
     /// Something else must happen first.
     Parked,
+    /// Others on the channel have their turn first.
+    Rest,
     Done(Result<Payload, RequestError>),
 }
 

@@ -29,6 +29,9 @@ use std::sync::atomic::Ordering;
 /// Blocks of one chunk that only unmaps: bounds the time its volume's lock is held.
 const UNMAP_BLOCKS_MAX: u64 = 1024;
 
+/// Chunks of one request before others on its channel have their turn.
+const CHUNKS_MAX: u32 = 64;
+
 #[derive(Debug)]
 pub(super) struct Update {
     /// Bytes still to do.
@@ -48,6 +51,8 @@ pub(super) struct Update {
     content: Option<Buffer>,
     /// A grace period has passed since the chunk's range was locked.
     graced: bool,
+    /// Chunks published.
+    published: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +83,7 @@ impl Update {
             edges: SmallVec::new(),
             content: None,
             graced: false,
+            published: 0,
         }
     }
 
@@ -353,9 +359,11 @@ impl Channel {
         update.chunk = None;
         update.graced = false;
         update.phase = Phase::Lock;
+        update.published = update.published.wrapping_add(1);
+        let has_its_turn = !update.published.is_multiple_of(CHUNKS_MAX);
         unlock(&self.core, update, live);
         self.leave_epoch(slot);
-        Flow::Again
+        if has_its_turn { Flow::Again } else { Flow::Rest }
     }
 
     fn wait_durable(&mut self, slot: &mut Slot, number: Option<CommitNumber>) -> Flow {

@@ -7,9 +7,9 @@ use cow_tree::units::PoolId;
 use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{
-    Access, Action, Attachment, Channel, CheckReport, Command, CreateOptions, Entry, Error, ExtentStatus,
-    GeometryOptions, Keeper, Limits, Name, Opening, Outcome, Payload, Pool, Request, RequestError, Shape,
-    Status, Tail, ZeroSpace,
+    Access, Action, Attachment, Channel, CheckReport, Command, CreateOptions, Depths, Entry, Error,
+    ExtentStatus, GeometryOptions, Keeper, Limits, Name, Opening, Outcome, Payload, Pool, Request,
+    RequestError, Shape, Status, Tail, ZeroSpace,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -239,7 +239,8 @@ impl Engine {
     }
 
     pub(crate) fn extents(&mut self, attachment: &Attachment, offset: u64, length: u64) -> Vec<ExtentStatus> {
-        match self.ask(attachment, Action::Extents { offset, length, limit: 1 << 20 }) {
+        match self.ask(attachment, Action::Extents { offset, length, limit: 1 << 20, depths: Depths::Alike })
+        {
             Ok(Payload::Extents(extents)) => extents,
             other => panic!("extents, not {other:?}"),
         }
