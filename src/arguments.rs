@@ -4,6 +4,7 @@ use crate::output::Format;
 use crate::size::Size;
 use blockstore::Engine;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nbd_server::Grant;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -282,9 +283,18 @@ pub(crate) struct ServeArguments {
     /// Permission bits of the NBD socket
     #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = octal)]
     pub(crate) socket_mode: u32,
-    /// Serve NBD here as well; loopback addresses only
+    /// Serve NBD here as well; beyond loopback addresses only with --tls
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) tcp: Option<SocketAddr>,
+    /// Offer TLS 1.3 with the ca-cert.pem, server-cert.pem, server-key.pem and, if there, ca-crl.pem of a directory
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) tls: Option<PathBuf>,
+    /// Talk over TLS only, on every socket
+    #[arg(long, requires = "tls")]
+    pub(crate) tls_required: bool,
+    /// Certificates of NAME get these exports, `*` standing for any characters; others none. By default all get all
+    #[arg(long, value_name = "NAME=EXPORT,...", requires = "tls")]
+    pub(crate) tls_allow: Vec<Grant>,
     /// What clients get who name no export
     #[arg(long, value_name = "NAME")]
     pub(crate) default_export: Option<String>,

@@ -19,10 +19,12 @@ const LADDER: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates of others that only some of ours may use.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("bincode", &["thinpool"]),
     ("io-uring", &["blockstore"]),
     ("memmap2", &["blockstore", "thinpool"]),
+    ("rustls", &["nbd-server"]),
+    ("rustls-webpki", &["nbd-server"]),
     ("tokio", &["nbd-server"]),
     ("tokio-uring", &["nbd-server"]),
     ("vhost", &["vhost-blk", "offshoot"]),

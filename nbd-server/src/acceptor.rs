@@ -2,6 +2,7 @@
 
 use crate::listen::Listener;
 use crate::signal::Signal;
+use crate::tls::Stance;
 use crate::worker::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
@@ -69,7 +70,7 @@ impl Acceptor {
             let Some(ready) = ready else { return };
             for index in ready {
                 match self.listeners[index].accept() {
-                    Ok(socket) => self.hand_over(socket),
+                    Ok(socket) => self.hand_over(socket, self.listeners[index].stance()),
                     Err(error) if is_about_the_client(error.kind()) => {}
                     Err(_) => pause(closing),
                 }
@@ -94,11 +95,11 @@ impl Acceptor {
     }
 
     /// One connection too many is closed without a word.
-    fn hand_over(&mut self, socket: OwnedFd) {
+    fn hand_over(&mut self, socket: OwnedFd, tls: Stance) {
         if let Some(place) = self.places.take() {
             self.next = (self.next + 1) % self.workers.len();
             // A worker that has ended drops the socket with the message.
-            let _ended_is_fine = self.workers[self.next].send(Message::Serve(socket, place));
+            let _ended_is_fine = self.workers[self.next].send(Message::Serve(socket, tls, place));
         }
     }
 }

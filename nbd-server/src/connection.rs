@@ -7,21 +7,19 @@ use crate::exports::{OpenExport, PoolExports};
 use crate::handshake::{Handshake, Progress, Terms};
 use crate::limits::{HANDSHAKE_RECEIVE_BYTES, RECEIVE_BYTES, STAGE_BYTES, STATUS_DESCRIPTORS_MAX};
 use crate::session::{Ask, Phase, Session, Slot, Step};
+use crate::tls::{Access, Stance};
+use crate::wire::{Gone, Wire};
 use crate::worker::{Worker, join_tag};
 use std::cell::{Cell, RefCell};
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use thinpool::{Action, Payload, Request, RequestError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_uring::buf::BoundedBuf;
-use tokio_uring::net::UnixStream;
 
 pub(crate) struct Connection {
     index: u32,
-    /// Any stream socket: to the ring, Unix and TCP sockets are the same.
-    stream: UnixStream,
+    wire: Wire,
     /// Present in the transmission phase.
     session: RefCell<Option<Session>>,
     /// What its requests are about; present with it.
@@ -48,14 +46,11 @@ struct Received {
     used: usize,
 }
 
-/// The client is gone.
-struct Gone;
-
 impl Connection {
     pub(crate) fn new(index: u32, socket: OwnedFd, deadline: Instant) -> Self {
         Self {
             index,
-            stream: UnixStream::from_std(socket.into()),
+            wire: Wire::new(socket),
             session: RefCell::new(None),
             export: RefCell::new(None),
             deadline: Cell::new(Some(deadline)),
@@ -71,8 +66,7 @@ impl Connection {
 
     /// Ends all traffic at once.
     pub(crate) fn cut(&self) {
-        // It fails when the client has closed already, and then there is nothing to cut.
-        let _closed_is_fine = self.stream.shutdown(Shutdown::Both);
+        self.wire.cut();
     }
 
     /// The server is closing: whoever has nothing in flight is cut, the others when they are answered.
@@ -110,9 +104,9 @@ impl Connection {
     }
 
     /// Serves the client to the end.
-    pub(crate) async fn run(self: Rc<Self>, worker: Rc<Worker>) {
+    pub(crate) async fn run(self: Rc<Self>, worker: Rc<Worker>, tls: Stance) {
         let mut received = Received { bytes: Vec::with_capacity(HANDSHAKE_RECEIVE_BYTES), used: 0 };
-        let Ok(Some((terms, export))) = self.handshake(&worker, &mut received).await else {
+        let Ok(Some((terms, export))) = self.handshake(&worker, tls, &mut received).await else {
             return;
         };
         self.deadline.set(None);
@@ -135,11 +129,12 @@ impl Connection {
     async fn handshake(
         &self,
         worker: &Worker,
+        tls: Stance,
         received: &mut Received,
     ) -> Result<Option<(Terms, OpenExport)>, Gone> {
         let mut out = Vec::new();
-        let mut exports = PoolExports { table: worker.exports.clone(), opened: None };
-        let mut handshake = Handshake::new(&mut out);
+        let mut exports = PoolExports { table: worker.exports.clone(), opened: None, access: Access::All };
+        let mut handshake = Handshake::new(tls, &mut out);
         loop {
             let mut input = received.unused();
             let before = input.len();
@@ -147,15 +142,19 @@ impl Connection {
             let used = before - input.len();
             received.use_up(used);
             if !out.is_empty() {
-                let (sent, buffer) = self.stream.write_all(std::mem::take(&mut out)).await;
-                sent.map_err(|_| Gone)?;
-                out = buffer;
+                out = self.wire.send(std::mem::take(&mut out)).await?;
                 out.clear();
                 out.shrink_to(HANDSHAKE_RECEIVE_BYTES);
             }
             match progress {
                 Progress::Answered => {}
                 Progress::Hungry => self.receive(received).await?,
+                Progress::StartTls => {
+                    let tls = worker.tls.as_ref().ok_or(Gone)?;
+                    let (access, plain) = self.wire.start_tls(tls).await?;
+                    exports.access = access;
+                    received.replace(&plain)?;
+                }
                 Progress::Agreed(terms) => return Ok(exports.opened.map(|export| (terms, export))),
                 Progress::Over => return Ok(None),
             }
@@ -197,14 +196,11 @@ impl Connection {
     }
 
     async fn receive(&self, received: &mut Received) -> Result<(), Gone> {
-        let bytes = received.take_for_filling();
-        let filled = bytes.len();
-        let (count, slice) = self.stream.read(bytes.slice(filled..)).await;
-        received.bytes = slice.into_inner();
-        match count {
-            Ok(count) if count > 0 => Ok(()),
-            _ => Err(Gone),
+        received.bytes = self.wire.receive(received.take_for_filling()).await?;
+        if self.wire.wants_to_speak() {
+            self.answered.notify_one();
         }
+        Ok(())
     }
 
     /// Sends replies until the intake has ended and everything is answered. When the client does not take them
@@ -219,8 +215,11 @@ impl Connection {
                 session.unanswered()
             });
             self.staged.notify_one();
-            if out.is_empty() {
+            if out.is_empty() && (gone || !self.wire.wants_to_speak()) {
                 if unanswered == 0 && self.intake_ended.get() {
+                    if !gone {
+                        self.wire.say_goodbye().await;
+                    }
                     return;
                 }
                 if unanswered == 0 && worker.phase() == Phase::Draining {
@@ -229,10 +228,10 @@ impl Connection {
                 self.answered.notified().await;
             } else if !gone {
                 self.deadline.set(Some(Instant::now() + worker.limits.write_stall));
-                let (sent, buffer) = self.stream.write_all(out).await;
+                let sent = self.wire.send(out).await;
                 self.deadline.set(None);
-                out = buffer;
                 gone = sent.is_err();
+                out = sent.unwrap_or_default();
                 if gone {
                     self.cut();
                 }
@@ -252,6 +251,17 @@ impl Received {
             self.bytes.clear();
             self.used = 0;
         }
+    }
+
+    /// Only `bytes` are here, and nothing that came before.
+    fn replace(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        self.used = 0;
+        self.bytes.clear();
+        if bytes.len() >= self.bytes.capacity() {
+            return Err(Gone);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// The buffer with what is unused at its front and room behind it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The crate's error.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,8 @@ pub enum Error {
     NotLoopback(SocketAddr),
     #[error(transparent)]
     Socket(#[from] unix_socket::Error),
+    #[error("{}: {why}", .file.display())]
+    Tls { file: PathBuf, why: String },
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
     #[error("the kernel gives no io_uring, which the NBD server's sockets need")]

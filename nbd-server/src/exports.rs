@@ -6,6 +6,7 @@
 
 use crate::handshake::{Description, Exports, Listed, Refusal};
 use crate::limits::POINTS_MAX;
+use crate::tls;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thinpool::{Access, Attachment, Entry, EntryKind, Name, Pool};
 
@@ -123,6 +124,8 @@ fn refusal(error: thinpool::Error) -> Refusal {
 pub(crate) struct PoolExports {
     pub(crate) table: Arc<ExportTable>,
     pub(crate) opened: Option<OpenExport>,
+    /// What this client may have, and know of.
+    pub(crate) access: tls::Access,
 }
 
 impl PoolExports {
@@ -131,6 +134,9 @@ impl PoolExports {
             ("", Some(default)) => default,
             (name, _) => name,
         };
+        if !self.access.allows(name) {
+            return Err(Refusal::Policy("the client's certificate gives it no such export".to_owned()));
+        }
         let name: Name = name.parse().map_err(|_| Refusal::Unknown)?;
         self.table.pool.entry(&name).ok_or(Refusal::Unknown)
     }
@@ -147,7 +153,8 @@ impl PoolExports {
 impl Exports for PoolExports {
     fn list(&self) -> Result<Vec<Listed>, Refusal> {
         let listed = |entry: &Entry| Listed { name: entry.name.to_string(), text: text(entry) };
-        Ok(self.table.pool.entries().iter().map(listed).collect())
+        let entries = self.table.pool.entries();
+        Ok(entries.iter().map(listed).filter(|export| self.access.allows(&export.name)).collect())
     }
 
     fn describe(&self, name: &str) -> Result<Description, Refusal> {

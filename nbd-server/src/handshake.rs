@@ -11,10 +11,12 @@ use crate::contexts::{self, CONTEXTS_MAX, Context};
 use crate::fields::Fields;
 use crate::limits::{NAME_BYTES_MAX, OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX, bytes};
 use crate::proto::{
-    CLIENT_FIXED_NEWSTYLE, CLIENT_NO_ZEROES, FIXED_NEWSTYLE, GREETING_MAGIC, NO_ZEROES, OPT_EXPORT_NAME,
-    OPT_SET_META_CONTEXT, OPTION_HEADER_BYTES, OPTION_MAGIC, REP_ERR_EXT_HEADER_REQD, REP_ERR_INVALID,
-    REP_ERR_POLICY, REP_ERR_SHUTDOWN, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
+    CLIENT_FIXED_NEWSTYLE, CLIENT_NO_ZEROES, FIXED_NEWSTYLE, GREETING_MAGIC, NO_ZEROES, OPT_ABORT,
+    OPT_EXPORT_NAME, OPT_SET_META_CONTEXT, OPT_STARTTLS, OPTION_HEADER_BYTES, OPTION_MAGIC,
+    REP_ERR_EXT_HEADER_REQD, REP_ERR_INVALID, REP_ERR_POLICY, REP_ERR_SHUTDOWN, REP_ERR_TLS_REQD,
+    REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
 };
+use crate::tls::Stance;
 use options::{Question, Refused};
 
 /// What a client may learn of an export.
@@ -81,6 +83,8 @@ pub(crate) enum Progress {
     Hungry,
     /// An option was answered; send the answer and call again.
     Answered,
+    /// Send the answer and throw away what has come; TLS begins, and in it the handshake goes on.
+    StartTls,
     /// Send the answer; what follows in the input are requests.
     Agreed(Terms),
     /// Send the answer, if there is one, and close.
@@ -91,6 +95,7 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) struct Handshake {
     stage: Stage,
+    tls: Stance,
     client_flags: u32,
     dialect: Dialect,
     /// The contexts that are selected, and the export they are selected for.
@@ -108,12 +113,13 @@ enum Stage {
 
 impl Handshake {
     /// Starts by greeting the client.
-    pub(crate) fn new(out: &mut Vec<u8>) -> Self {
+    pub(crate) fn new(tls: Stance, out: &mut Vec<u8>) -> Self {
         out.extend(GREETING_MAGIC.to_be_bytes());
         out.extend(OPTION_MAGIC.to_be_bytes());
         out.extend((FIXED_NEWSTYLE | NO_ZEROES).to_be_bytes());
         Self {
             stage: Stage::ClientFlags,
+            tls,
             client_flags: 0,
             dialect: Dialect::Simple,
             selected: None,
@@ -200,12 +206,22 @@ impl Handshake {
         if option == OPT_SET_META_CONTEXT {
             self.selected = None;
         }
-        let Refused { reply, text } = options::too_big(option);
+        let Refused { reply, text } = match self.tls {
+            Stance::Required => Refused { reply: REP_ERR_TLS_REQD, text: "this server talks over TLS only" },
+            _ => options::too_big(option),
+        };
         answers::error(out, option, reply, text);
         Some(Progress::Answered)
     }
 
     fn answer(&mut self, option: u32, data: &[u8], exports: &mut dyn Exports, out: &mut Vec<u8>) -> Progress {
+        if self.tls == Stance::Required && !matches!(option, OPT_STARTTLS | OPT_ABORT) {
+            if option == OPT_EXPORT_NAME {
+                return Progress::Over;
+            }
+            answers::error(out, option, REP_ERR_TLS_REQD, "this server talks over TLS only");
+            return Progress::Answered;
+        }
         let question = match options::parse(option, data) {
             Ok(question) => question,
             Err(_) if option == OPT_EXPORT_NAME => return Progress::Over,
@@ -238,6 +254,7 @@ impl Handshake {
                 Ok(listed) => answers::list(out, &listed),
                 Err(refusal) => refuse(out, option, "", refusal),
             },
+            Question::StartTls => return self.start_tls(option, out),
             Question::StructuredReply => self.speak(Dialect::Structured, option, out),
             Question::ExtendedHeaders => self.speak(Dialect::Extended, option, out),
             Question::ListContexts { name, queries } => {
@@ -260,6 +277,25 @@ impl Handshake {
             }
         }
         Progress::Answered
+    }
+
+    /// Nothing that was agreed in the open counts any more (N9).
+    fn start_tls(&mut self, option: u32, out: &mut Vec<u8>) -> Progress {
+        match self.tls {
+            Stance::Refused => {
+                answers::error(out, option, REP_ERR_POLICY, "this server does not offer TLS here");
+                Progress::Answered
+            }
+            Stance::Started => {
+                answers::error(out, option, REP_ERR_INVALID, "TLS has been started already");
+                Progress::Answered
+            }
+            Stance::Offered | Stance::Required => {
+                answers::acknowledge(out, option);
+                (self.tls, self.dialect, self.selected) = (Stance::Started, Dialect::Simple, None);
+                Progress::StartTls
+            }
+        }
     }
 
     /// A richer dialect includes the poorer; the same twice is a mistake of the client's, as qemu's server has it.

@@ -1,9 +1,9 @@
 //! The NBD door: serves the volumes, snapshots and image versions of a pool to NBD clients.
 //!
 //! What it is: the fixed newstyle handshake and the transmission phase with simple and structured replies and with
-//! extended headers, on Unix sockets and loopback TCP. Untrusted bytes come in, legal requests to the engine come
-//! out; one function, `request::validate`, decides which are legal. What it is not: no TLS (so no other addresses),
-//! and nothing of storage: what a request means is the engine's business.
+//! extended headers, on Unix sockets and TCP, with TLS where it goes beyond the machine. Untrusted bytes come in, legal
+//! requests to the engine come out; one function, `request::validate`, decides which are legal. What it is not: anything
+//! of storage; what a request means is the engine's business.
 //!
 //! ```text
 //!            acceptor (a thread)            worker (a thread each: one ring, one engine channel)
@@ -32,6 +32,7 @@
 //! * N6: a volume's one read-write attachment is shared by all connections of a server and given back with the last.
 //! * N7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.
 //! * N8: no work on the pool is done for a client that has not named an export; nothing is opened before GO.
+//! * N9: before TLS, where it is required, a client learns nothing; what it sent and agreed before TLS counts for nothing.
 #![forbid(unsafe_code)]
 
 mod acceptor;
@@ -53,9 +54,12 @@ mod session;
 mod signal;
 mod status;
 mod survey;
+mod tls;
+mod wire;
 mod worker;
 
 pub use error::Error;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use server::{Server, ServerOptions};
+pub use tls::{Grant, Tls};

@@ -31,6 +31,8 @@ pub(crate) const HOLE_BYTES_MIN: usize = 32 << 10;
 /// What one receive may bring, and what one send may carry, in bytes.
 pub(crate) const RECEIVE_BYTES: usize = 256 << 10;
 pub(crate) const STAGE_BYTES: usize = 256 << 10;
+/// What one receive of TLS may bring, in bytes: some records of it.
+pub(crate) const TLS_RECEIVE_BYTES: usize = 64 << 10;
 /// Memory for receiving during the handshake: an option header with its data.
 pub(crate) const HANDSHAKE_RECEIVE_BYTES: usize = 32 << 10;
 

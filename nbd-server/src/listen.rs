@@ -1,6 +1,7 @@
-//! Where the server listens: Unix sockets and loopback TCP.
+//! Where the server listens: Unix sockets, loopback TCP, and with TLS any TCP.
 
 use crate::error::Error;
+use crate::tls::Stance;
 use rustix::net::{SocketFlags, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +21,7 @@ pub enum Listen {
 pub(crate) struct Listener {
     address: Listen,
     socket: Socket,
+    tls: Stance,
 }
 
 #[derive(Debug)]
@@ -29,14 +31,20 @@ enum Socket {
 }
 
 impl Listener {
-    pub(crate) fn bind(listen: &Listen) -> Result<Self, Error> {
+    /// `tls` is how the server stands to TLS where nobody but the machine's own can connect.
+    pub(crate) fn bind(listen: &Listen, tls: Stance) -> Result<Self, Error> {
         match listen {
-            Listen::Tcp(address) => bind_tcp(*address),
+            Listen::Tcp(address) => bind_tcp(*address, tls),
             Listen::Unix { path, mode } => {
                 let socket = Socket::Unix(SocketFile::bind(path, *mode)?);
-                Ok(Self { address: listen.clone(), socket })
+                Ok(Self { address: listen.clone(), socket, tls })
             }
         }
+    }
+
+    /// How a connection accepted here stands to TLS.
+    pub(crate) fn stance(&self) -> Stance {
+        self.tls
     }
 
     /// Where it listens; a TCP port of 0 has become a real one.
@@ -67,29 +75,49 @@ impl AsFd for Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<Listener, Error> {
-    if !address.ip().is_loopback() {
-        return Err(Error::NotLoopback(address));
-    }
+fn bind_tcp(address: SocketAddr, tls: Stance) -> Result<Listener, Error> {
+    let tls = stance_at(address, tls)?;
     let listen = |source| Error::Listen { address: address.to_string(), source };
     let socket = TcpListener::bind(address).map_err(listen)?;
     socket.set_nonblocking(true).map_err(listen)?;
     let address = Listen::Tcp(socket.local_addr().map_err(listen)?);
-    Ok(Listener { address, socket: Socket::Tcp(socket.into()) })
+    Ok(Listener { address, socket: Socket::Tcp(socket.into()), tls })
+}
+
+/// Beyond the machine nothing is said in the open.
+fn stance_at(address: SocketAddr, tls: Stance) -> Result<Stance, Error> {
+    match tls {
+        tls if address.ip().is_loopback() => Ok(tls),
+        Stance::Refused => Err(Error::NotLoopback(address)),
+        _ => Ok(Stance::Required),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listen, Listener};
+    use super::{Listen, Listener, stance_at};
     use crate::error::Error;
+    use crate::tls::Stance;
 
     #[test]
-    fn only_loopback_addresses_are_listened_on() {
+    fn without_tls_only_loopback_addresses_are_listened_on_and_with_it_all_others_require_it() {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:10809"] {
             let address = address.parse().expect("an address");
-            assert!(matches!(Listener::bind(&Listen::Tcp(address)), Err(Error::NotLoopback(_))));
+            assert!(matches!(
+                Listener::bind(&Listen::Tcp(address), Stance::Refused),
+                Err(Error::NotLoopback(_))
+            ));
         }
-        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")));
+        let stance = |address: &str, tls| {
+            stance_at(address.parse().expect("an address"), tls).expect("it may be listened on")
+        };
+        assert_eq!(stance("127.0.0.1:0", Stance::Offered), Stance::Offered);
+        assert_eq!(stance("[::1]:0", Stance::Required), Stance::Required);
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:10809"] {
+            assert_eq!(stance(address, Stance::Offered), Stance::Required);
+        }
+        let listener =
+            Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")), Stance::Refused);
         match listener.expect("bound").address() {
             Listen::Tcp(address) => assert_ne!(address.port(), 0),
             Listen::Unix { .. } => unreachable!("asked for TCP"),

@@ -6,6 +6,7 @@ use crate::handshake::{Description, Dialect, Exports, Handshake, Listed, Progres
 use crate::limits::{HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, bytes};
 use crate::proto::EXTENDED_REQUEST_BYTES;
 use crate::session::{Ask, Phase, Session, Slot, Step};
+use crate::tls::Stance;
 use std::collections::VecDeque;
 use thinpool::{Action, ChangeStatus, ExtentKind, ExtentStatus, Payload};
 
@@ -100,7 +101,7 @@ impl Arriving<'_> {
 fn rehearse_handshake(arriving: &mut Arriving<'_>) -> Option<Terms> {
     let mut exports = FixedExports::new(&[("disk", false), ("disk@yesterday", true)]);
     let mut out = Vec::new();
-    let mut handshake = Handshake::new(&mut out);
+    let mut handshake = Handshake::new(Stance::Offered, &mut out);
     loop {
         out.clear();
         let progress = arriving.feed(|input| handshake.advance(input, &mut exports, &mut out));
@@ -118,6 +119,8 @@ fn rehearse_handshake(arriving: &mut Arriving<'_>) -> Option<Terms> {
                 assert!(exports.opened.is_some(), "an export is open");
                 return Some(terms);
             }
+            // What TLS carries is a stream like any other; what came before it is thrown away.
+            Progress::StartTls => arriving.unused.clear(),
             Progress::Over => return None,
         }
     }

@@ -6,6 +6,7 @@ use crate::exports::ExportTable;
 use crate::limits::Limits;
 use crate::listen::{Listen, Listener};
 use crate::signal::Signal;
+use crate::tls::{Stance, Tls};
 use crate::worker::{self, Message};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -20,6 +21,10 @@ pub struct ServerOptions {
     /// The volume, snapshot or version that clients get who name none.
     pub default_export: Option<String>,
     pub limits: Limits,
+    /// What TLS is made of; without it there is none, and nothing is listened on but Unix sockets and loopback addresses.
+    pub tls: Option<Tls>,
+    /// Talk over TLS only, on every socket; beyond loopback addresses it is so anyway.
+    pub tls_required: bool,
     /// Threads; each has its own channel to the pool. At least one.
     pub workers: usize,
 }
@@ -27,14 +32,21 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
-        Self { listen: Vec::new(), default_export: None, limits: Limits::default(), workers }
+        Self {
+            listen: Vec::new(),
+            default_export: None,
+            limits: Limits::default(),
+            tls: None,
+            tls_required: false,
+            workers,
+        }
     }
 }
 
 /// A running server. Dropping it is [`Server::shutdown`].
 #[derive(Debug)]
 pub struct Server {
-    addresses: Vec<Listen>,
+    addresses: Vec<(Listen, Stance)>,
     workers: Vec<UnboundedSender<Message>>,
     threads: Vec<JoinHandle<()>>,
     places: Places,
@@ -46,25 +58,37 @@ impl Server {
     ///
     /// When this returns, clients can connect. On an error nothing is left behind.
     pub fn start(pool: &Pool, options: ServerOptions) -> Result<Self, Error> {
-        let listeners = options.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let secure = match (&options.tls, options.tls_required) {
+            (None, _) => Stance::Refused,
+            (Some(_), false) => Stance::Offered,
+            (Some(_), true) => Stance::Required,
+        };
+        let listeners = options
+            .listen
+            .iter()
+            .map(|listen| Listener::bind(listen, secure))
+            .collect::<Result<Vec<_>, _>>()?;
         let exports = Arc::new(ExportTable::new(pool.clone(), options.default_export));
         let mut server = Self {
-            addresses: listeners.iter().map(|listener| listener.address().clone()).collect(),
+            addresses: listeners
+                .iter()
+                .map(|listener| (listener.address().clone(), listener.stance()))
+                .collect(),
             workers: Vec::new(),
             threads: Vec::new(),
             places: Places::new(options.limits.connections_max),
             closing: Signal::new().map_err(Error::Thread)?,
         };
         for number in 0..options.workers.max(1) {
-            server.start_worker(number, pool, &options.limits, &exports)?;
+            server.start_worker(number, pool, &options.limits, options.tls.as_ref(), &exports)?;
         }
         server.start_acceptor(listeners)?;
         Ok(server)
     }
 
-    /// Where the server listens, in the order of its options, with real TCP ports.
-    pub fn addresses(&self) -> &[Listen] {
-        &self.addresses
+    /// Where the server listens, in the order of its options, with real TCP ports, and whether clients must start TLS there.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Listen, bool)> {
+        self.addresses.iter().map(|(address, tls)| (address, *tls == Stance::Required))
     }
 
     /// Clients connected at this moment.
@@ -82,12 +106,13 @@ impl Server {
         number: usize,
         pool: &Pool,
         limits: &Limits,
+        tls: Option<&Tls>,
         exports: &Arc<ExportTable>,
     ) -> Result<(), Error> {
         let (sender, inbox) = unbounded_channel();
         let (ready, came_up) = sync_channel(1);
-        let (pool, limits, exports) = (pool.clone(), limits.clone(), exports.clone());
-        let run = move || worker::run(&pool, limits, exports, inbox, &ready);
+        let (pool, limits, tls, exports) = (pool.clone(), limits.clone(), tls.cloned(), exports.clone());
+        let run = move || worker::run(&pool, limits, exports, tls, inbox, &ready);
         self.spawn(format!("nbd-{number}"), run)?;
         self.workers.push(sender);
         came_up.recv().map_err(|_| Error::Thread(std::io::Error::other("the worker ended while starting")))?

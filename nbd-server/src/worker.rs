@@ -12,6 +12,7 @@ use crate::exports::ExportTable;
 use crate::limits::Limits;
 use crate::session::{Phase, Slot};
 use crate::signal::Signal;
+use crate::tls::{Stance, Tls};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -38,7 +39,7 @@ const POLLS_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A connected stream socket and the place it takes among the server's connections.
-    Serve(OwnedFd, Place),
+    Serve(OwnedFd, Stance, Place),
     Drain,
 }
 
@@ -46,6 +47,7 @@ pub(crate) enum Message {
 pub(crate) struct Worker {
     pub(crate) limits: Limits,
     pub(crate) exports: Arc<ExportTable>,
+    pub(crate) tls: Option<Tls>,
     channel: RefCell<Channel>,
     /// Requests the channel had no room for; bounded by the connections' slots.
     waiting: RefCell<VecDeque<Request>>,
@@ -63,6 +65,7 @@ pub(crate) fn run(
     pool: &Pool,
     limits: Limits,
     exports: Arc<ExportTable>,
+    tls: Option<Tls>,
     inbox: UnboundedReceiver<Message>,
     ready: &SyncSender<Result<(), Error>>,
 ) {
@@ -71,6 +74,7 @@ pub(crate) fn run(
         let worker = Rc::new(Worker {
             limits,
             exports,
+            tls,
             channel: RefCell::new(pool.channel()?),
             waiting: RefCell::default(),
             replies: RefCell::default(),
@@ -104,8 +108,8 @@ impl Worker {
     async fn serve(self: Rc<Self>, mut inbox: UnboundedReceiver<Message>, watched: Vec<OwnedFd>) {
         tokio_uring::spawn(watch_engine(self.clone(), watched));
         tokio_uring::spawn(watch_deadlines(self.clone()));
-        while let Some(Message::Serve(socket, place)) = inbox.recv().await {
-            self.add(socket, place);
+        while let Some(Message::Serve(socket, tls, place)) = inbox.recv().await {
+            self.add(socket, tls, place);
         }
         self.drain().await;
     }
@@ -114,7 +118,7 @@ impl Worker {
         self.phase.get()
     }
 
-    fn add(self: &Rc<Self>, socket: OwnedFd, place: Place) {
+    fn add(self: &Rc<Self>, socket: OwnedFd, tls: Stance, place: Place) {
         let mut connections = self.connections.borrow_mut();
         let index = connections.iter().position(Option::is_none).unwrap_or_else(|| {
             connections.push(None);
@@ -125,7 +129,7 @@ impl Worker {
         let connection = Rc::new(Connection::new(tag, socket, deadline));
         connections[index] = Some(connection.clone());
         let worker = self.clone();
-        let run = tokio_uring::spawn(connection.clone().run(worker.clone()));
+        let run = tokio_uring::spawn(connection.clone().run(worker.clone(), tls));
         tokio_uring::spawn(async move {
             if run.await.is_err() {
                 // It panicked. Its client must not wait for ever; its slot stays, for the engine may still answer it.

@@ -12,7 +12,7 @@ use crate::reach::PoolChoice;
 use crate::run_directory::RunDirectory;
 use blockstore::Access;
 use cow_tree::units::PoolId;
-use nbd_server::{Listen, Server, ServerOptions};
+use nbd_server::{Listen, Server, ServerOptions, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -91,8 +91,22 @@ fn start_nbd(
     let path = options.socket.unwrap_or_else(|| directory.nbd_socket(pool_id));
     let mut listen = vec![Listen::Unix { path, mode: options.socket_mode }];
     listen.extend(options.tcp.map(Listen::Tcp));
-    let server_options =
-        ServerOptions { listen, default_export: options.default_export, ..ServerOptions::default() };
+    let tls = options.tls.map(|directory| Tls::load(&directory, options.tls_allow)).transpose();
+    let tls = tls.map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            WHAT,
+            sentence(&error),
+            "certtool or openssl, for certificates in PEM files",
+        )
+    })?;
+    let server_options = ServerOptions {
+        listen,
+        default_export: options.default_export,
+        tls,
+        tls_required: options.tls_required,
+        ..ServerOptions::default()
+    };
     Server::start(local.pool(), server_options).map_err(|error| {
         let code = match error {
             nbd_server::Error::Socket(unix_socket::Error::InUse(_)) => Code::Conflict,
@@ -106,13 +120,14 @@ fn start_nbd(
 /// The line scripts wait for.
 fn announce(server: &Server) -> Result<(), Failure> {
     let mut line = "ready".to_owned();
-    for address in server.addresses() {
+    for (address, is_secure) in server.addresses() {
+        let scheme = if is_secure { "nbds" } else { "nbd" };
         match address {
             Listen::Unix { path, .. } => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
-                line.push_str(&format!(" nbd+unix:///?socket={}", path.display()));
+                line.push_str(&format!(" {scheme}+unix:///?socket={}", path.display()));
             }
-            Listen::Tcp(address) => line.push_str(&format!(" nbd://{address}")),
+            Listen::Tcp(address) => line.push_str(&format!(" {scheme}://{address}")),
         }
     }
     line.push('\n');

@@ -8,6 +8,7 @@ mod contexts;
 #[path = "../nbd_client/mod.rs"]
 mod nbd_client;
 mod peers;
+mod secure;
 
 use cli_program::{Daemon, Place};
 use nbd_client::{Client, Command};

@@ -6,8 +6,8 @@ use crate::fields::Fields;
 use crate::limits::{NAME_BYTES_MAX, QUERIES_MAX, bytes};
 use crate::proto::{
     OPT_ABORT, OPT_EXPORT_NAME, OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT,
-    OPT_SET_META_CONTEXT, OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ERR_INVALID, REP_ERR_POLICY,
-    REP_ERR_TOO_BIG, REP_ERR_UNSUP,
+    OPT_SET_META_CONTEXT, OPT_STARTTLS, OPT_STRUCTURED_REPLY, REP_ERR_INVALID, REP_ERR_TOO_BIG,
+    REP_ERR_UNSUP,
 };
 
 /// What a client asks during the handshake.
@@ -16,6 +16,7 @@ pub(crate) enum Question<'a> {
     ExportName { name: &'a str },
     Abort,
     List,
+    StartTls,
     Info { name: &'a str },
     Go { name: &'a str },
     StructuredReply,
@@ -43,10 +44,7 @@ pub(crate) fn parse(option: u32, data: &[u8]) -> Result<Question<'_>, Refused> {
         OPT_LIST => without_data(data).map(|()| Question::List),
         OPT_STRUCTURED_REPLY => without_data(data).map(|()| Question::StructuredReply),
         OPT_EXTENDED_HEADERS => without_data(data).map(|()| Question::ExtendedHeaders),
-        OPT_STARTTLS => {
-            without_data(data)?;
-            Err(Refused { reply: REP_ERR_POLICY, text: "this server does not offer TLS" })
-        }
+        OPT_STARTTLS => without_data(data).map(|()| Question::StartTls),
         OPT_INFO => information(data).map(|name| Question::Info { name }),
         OPT_GO => information(data).map(|name| Question::Go { name }),
         OPT_LIST_META_CONTEXT => {

@@ -9,6 +9,7 @@ use crate::proto::{
     REP_META_CONTEXT, REP_SERVER,
 };
 use crate::rehearsal::FixedExports;
+use crate::tls::Stance;
 
 /// Everything sent to the server comes at once, and every answer is taken at once.
 #[derive(Debug)]
@@ -23,9 +24,13 @@ type Reply = (u32, Vec<u8>);
 
 impl Client {
     fn new() -> Self {
+        Self::where_tls_is(Stance::Refused)
+    }
+
+    fn where_tls_is(tls: Stance) -> Self {
         let mut greeting = Vec::new();
         let exports = FixedExports::new(&[("disk", false), ("disk@old", true)]);
-        Self { handshake: Handshake::new(&mut greeting), exports, greeting }
+        Self { handshake: Handshake::new(tls, &mut greeting), exports, greeting }
     }
 
     /// A client that knows fixed newstyle and needs no padding.
@@ -453,3 +458,5 @@ fn bytes_behind_go_are_left_for_the_session() {
     assert!(matches!(progress, Progress::Agreed(_)));
     assert_eq!(input, b"request");
 }
+
+mod tls;

@@ -66,6 +66,8 @@ impl ServedPool {
         }
         let directory = tempfile::tempdir().expect("a directory");
         let options = ServerOptions {
+            tls: None,
+            tls_required: false,
             listen: vec![
                 Listen::Unix { path: directory.path().join("nbd.sock"), mode: 0o600 },
                 Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -90,10 +92,11 @@ impl ServedPool {
     }
 
     pub(crate) fn tcp(&self) -> SocketAddr {
-        match self.server.addresses() {
-            [_, Listen::Tcp(address)] => *address,
-            other => panic!("{other:?}"),
-        }
+        let tcp = self.server.addresses().find_map(|(address, _)| match address {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix { .. } => None,
+        });
+        tcp.expect("it listens on TCP too")
     }
 
     /// A client that has been greeted.
