@@ -35,6 +35,7 @@ mod pool_file;
 mod progress;
 mod reach;
 mod run_directory;
+mod service_manager;
 mod size;
 mod usage;
 mod verbs;

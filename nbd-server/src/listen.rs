@@ -2,10 +2,13 @@
 
 use crate::error::Error;
 use crate::tls::Stance;
-use rustix::net::{SocketFlags, sockopt};
+use rustix::io::Errno;
+use rustix::net::{SocketAddrUnix, SocketFlags, getsockname, sockopt};
+use std::ffi::OsStr;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use unix_socket::SocketFile;
 
@@ -27,6 +30,8 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Unix(SocketFile),
+    /// Somebody else made it, and its file, if it has one, stays.
+    Inherited(OwnedFd),
     Tcp(OwnedFd),
 }
 
@@ -40,6 +45,22 @@ impl Listener {
                 Ok(Self { address: listen.clone(), socket, tls })
             }
         }
+    }
+
+    /// Takes a socket that listens already, from whoever started the process.
+    pub(crate) fn adopt(socket: OwnedFd, tls: Stance) -> Result<Self, Error> {
+        let failed =
+            |errno: Errno| Error::Listen { address: "an inherited socket".to_owned(), source: errno.into() };
+        let address = getsockname(&socket).map_err(failed)?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(failed)?;
+        if let Ok(address) = SocketAddr::try_from(address.clone()) {
+            let tls = stance_at(address, tls)?;
+            return Ok(Self { address: Listen::Tcp(address), socket: Socket::Tcp(socket), tls });
+        }
+        let unix = SocketAddrUnix::try_from(address).map_err(failed)?;
+        let path =
+            unix.path().map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).unwrap_or_default();
+        Ok(Self { address: Listen::Unix { path, mode: 0 }, socket: Socket::Inherited(socket), tls })
     }
 
     /// How a connection accepted here stands to TLS.
@@ -56,6 +77,7 @@ impl Listener {
     pub(crate) fn accept(&self) -> io::Result<OwnedFd> {
         let socket = match &self.socket {
             Socket::Unix(socket) => return socket.accept(),
+            Socket::Inherited(socket) => return Ok(rustix::net::accept_with(socket, SocketFlags::CLOEXEC)?),
             Socket::Tcp(socket) => socket,
         };
         let stream = rustix::net::accept_with(socket, SocketFlags::CLOEXEC)?;
@@ -70,7 +92,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
             Socket::Unix(socket) => socket.as_fd(),
-            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Inherited(socket) | Socket::Tcp(socket) => socket.as_fd(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::listen::{Listen, Listener};
 use crate::signal::Signal;
 use crate::tls::{Stance, Tls};
 use crate::worker::{self, Message};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
@@ -58,16 +59,19 @@ impl Server {
     ///
     /// When this returns, clients can connect. On an error nothing is left behind.
     pub fn start(pool: &Pool, options: ServerOptions) -> Result<Self, Error> {
+        Self::start_on(pool, options, Vec::new())
+    }
+
+    /// The same, also on sockets that listen already.
+    pub fn start_on(pool: &Pool, options: ServerOptions, inherited: Vec<OwnedFd>) -> Result<Self, Error> {
         let secure = match (&options.tls, options.tls_required) {
             (None, _) => Stance::Refused,
             (Some(_), false) => Stance::Offered,
             (Some(_), true) => Stance::Required,
         };
-        let listeners = options
-            .listen
-            .iter()
-            .map(|listen| Listener::bind(listen, secure))
-            .collect::<Result<Vec<_>, _>>()?;
+        let adopted = inherited.into_iter().map(|socket| Listener::adopt(socket, secure));
+        let bound = options.listen.iter().map(|listen| Listener::bind(listen, secure));
+        let listeners = adopted.chain(bound).collect::<Result<Vec<_>, _>>()?;
         let exports = Arc::new(ExportTable::new(pool.clone(), options.default_export));
         let mut server = Self {
             addresses: listeners
@@ -86,7 +90,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Where the server listens, in the order of its options, with real TCP ports, and whether clients must start TLS there.
+    /// Where the server listens, inherited sockets first, then in the order of its options, with real TCP ports, and whether clients must start TLS there.
     pub fn addresses(&self) -> impl Iterator<Item = (&Listen, bool)> {
         self.addresses.iter().map(|(address, tls)| (address, *tls == Stance::Required))
     }

@@ -10,12 +10,15 @@ use crate::output::{print, say};
 use crate::pool_file;
 use crate::reach::PoolChoice;
 use crate::run_directory::RunDirectory;
+use crate::service_manager::{self, Watchdog};
 use blockstore::Access;
 use cow_tree::units::PoolId;
 use nbd_server::{Listen, Server, ServerOptions, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +26,10 @@ const WHAT: &str = "the pool is not served";
 
 pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Failure> {
     let path = pool.path()?;
+    let inherited = service_manager::inherited_sockets().map_err(|error| {
+        let why = format!("a socket it was started with cannot be used: {error}");
+        Failure::new(Code::Failed, WHAT, why, "sockets that accept streams, or none")
+    })?;
     allow_descriptors();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
         Failure::new(
@@ -38,7 +45,7 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let demand = Demand { read_only: false, accept_lost_writes: options.accept_lost_writes };
     let local = LocalPool::open(device, pool_id, &directory, demand)?;
     say(&format!("note: control socket and crash tail are in {}", directory.path().display()));
-    let served = serve(&local, pool_id, &directory, options, &mut signals);
+    let served = serve(&local, pool_id, &directory, options, inherited, &mut signals);
     let closed = local.close();
     served?;
     closed?;
@@ -58,26 +65,34 @@ fn serve(
     pool_id: PoolId,
     directory: &RunDirectory,
     options: ServeArguments,
+    inherited: Vec<OwnedFd>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let doors = Arc::new(Doors::open(local.pool(), pool_id, directory)?);
     let held = Held { pool: local.pool().clone(), doors: Some(doors.clone()) };
     let control = ControlServer::start(&directory.control_socket(pool_id), held)?;
-    let server = match start_nbd(local, pool_id, directory, options) {
+    let is_activated = !inherited.is_empty();
+    let server = match start_nbd(local, pool_id, directory, options, inherited) {
         Ok(server) => server,
         Err(failure) => {
             control.stop();
             return Err(failure);
         }
     };
-    let ready = announce(&server);
+    let watchdog = Watchdog::start(local.pool());
+    let ready = announce(&server, is_activated);
     if ready.is_ok() {
+        service_manager::tell(&NotifyState::Ready);
         signals.forever().next();
+        service_manager::tell(&NotifyState::Stopping);
         let machines = doors.exports().iter().filter(|export| export.connected).count();
         say(&format!("draining: {} clients", server.connections() + machines));
     }
     server.shutdown();
     control.stop();
+    if let Ok(Some(watchdog)) = watchdog {
+        watchdog.stop();
+    }
     drop(doors);
     ready
 }
@@ -87,9 +102,13 @@ fn start_nbd(
     pool_id: PoolId,
     directory: &RunDirectory,
     options: ServeArguments,
+    inherited: Vec<OwnedFd>,
 ) -> Result<Server, Failure> {
-    let path = options.socket.unwrap_or_else(|| directory.nbd_socket(pool_id));
-    let mut listen = vec![Listen::Unix { path, mode: options.socket_mode }];
+    // Who was given sockets makes none unless it is told to.
+    let usual = || inherited.is_empty().then(|| directory.nbd_socket(pool_id));
+    let path = options.socket.or_else(usual);
+    let mode = options.socket_mode;
+    let mut listen: Vec<Listen> = path.map(|path| Listen::Unix { path, mode }).into_iter().collect();
     listen.extend(options.tcp.map(Listen::Tcp));
     let tls = options.tls.map(|directory| Tls::load(&directory, options.tls_allow)).transpose();
     let tls = tls.map_err(|error| {
@@ -107,7 +126,7 @@ fn start_nbd(
         tls_required: options.tls_required,
         ..ServerOptions::default()
     };
-    Server::start(local.pool(), server_options).map_err(|error| {
+    Server::start_on(local.pool(), server_options, inherited).map_err(|error| {
         let code = match error {
             nbd_server::Error::Socket(unix_socket::Error::InUse(_)) => Code::Conflict,
             nbd_server::Error::NotLoopback(_) => Code::Usage,
@@ -117,8 +136,9 @@ fn start_nbd(
     })
 }
 
-/// The line scripts wait for.
-fn announce(server: &Server) -> Result<(), Failure> {
+/// The line scripts wait for. Whoever gave the daemon its sockets knows where they are, and may have a use of its own for
+/// what the daemon prints.
+fn announce(server: &Server, is_activated: bool) -> Result<(), Failure> {
     let mut line = "ready".to_owned();
     for (address, is_secure) in server.addresses() {
         let scheme = if is_secure { "nbds" } else { "nbd" };
@@ -129,6 +149,10 @@ fn announce(server: &Server) -> Result<(), Failure> {
             }
             Listen::Tcp(address) => line.push_str(&format!(" {scheme}://{address}")),
         }
+    }
+    if is_activated {
+        say(&line);
+        return Ok(());
     }
     line.push('\n');
     print(&line)

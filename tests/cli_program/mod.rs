@@ -167,7 +167,15 @@ impl Place {
     pub(crate) fn serve(&self, arguments: &[&str]) -> Daemon {
         let mut all = vec!["serve", "--socket", "nbd.sock"];
         all.extend(arguments);
-        let mut child = self.command(&all).spawn().expect("the program starts");
+        Daemon::start(&mut self.command(&all))
+    }
+}
+
+impl Daemon {
+    /// Starts `serve` and waits for its ready line.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
         let mut ready = String::new();
         let out = child.stdout.as_mut().expect("piped");
         BufReader::new(out).read_line(&mut ready).expect("a line");
