@@ -7,6 +7,7 @@ mod commands;
 mod contexts;
 #[path = "../nbd_client/mod.rs"]
 mod nbd_client;
+mod oracle;
 mod peers;
 mod secure;
 

@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// For a program to get ready.
@@ -57,6 +57,44 @@ impl Nbdkit {
 impl Drop for Nbdkit {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
+        let _ended = self.child.wait();
+    }
+}
+
+/// `qemu-nbd` on a raw file. Killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct QemuNbd {
+    child: Child,
+    pub(crate) socket: PathBuf,
+}
+
+impl QemuNbd {
+    pub(crate) fn serve(socket: &Path, file: &str, export: &str) -> Self {
+        let pid_file = socket.with_extension("pid");
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("a watch");
+        let directory = socket.parent().expect("a path in a directory");
+        inotify::add_watch(&watch, directory, inotify::WatchFlags::MODIFY).expect("watched");
+        let child = Command::new("qemu-nbd")
+            .args(["--persistent", "--shared=0", "--format=raw", "--allocation-depth", "-x", export, "-k"])
+            .arg(socket)
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("qemu-nbd starts (see scripts/install-test-tools)");
+        let server = Self { child, socket: socket.to_owned() };
+        // It writes its number when it listens.
+        let seen = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&PATIENCE)).expect("waited for");
+        assert_eq!(seen, 1, "qemu-nbd does not get ready");
+        server
+    }
+}
+
+impl Drop for QemuNbd {
+    fn drop(&mut self) {
+        let _ended_is_fine = self.child.kill();
         let _ended = self.child.wait();
     }
 }
