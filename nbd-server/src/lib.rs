@@ -17,10 +17,9 @@
 //! ```
 //! `Handshake` and `Session` do no I/O: they are driven by tests and by a fuzzer (`rehearsal`) as well as by sockets.
 //!
-//! Block sizes: the engine knows sectors of 512 bytes, so that is the least offered; 4096 is preferred, the largest
-//! payload has 32 MiB. Clients are told with every answer to INFO and GO; a request that is not in whole sectors is
-//! refused with EINVAL and changes nothing. The kernel's client, qemu, nbdkit and fio keep to that by themselves.
-//! Clients that choose an export the old way, by EXPORT_NAME, cannot be told and are held to the same.
+//! Block sizes: clients are told that they may use single bytes, that 4096 are preferred, and that the largest payload has
+//! 32 MiB. What is not whole blocks costs a read of what is beside it, done by the engine, so that clients who share a block
+//! do not undo each other's writes.
 //!
 //! Invariants, cited by number:
 //! * N1: no bytes of a client make this crate panic, spin, or hold more memory than `limits` adds up to.

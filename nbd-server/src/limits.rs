@@ -17,7 +17,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
 /// Payload of a refused write that is read and thrown away; with more the client is cut off.
 pub(crate) const PAYLOAD_SKIP_BYTES_MAX: u32 = 64 << 20;
 /// Smallest and best request, in bytes; advertised to clients.
-pub(crate) const BLOCK_BYTES_MIN: u32 = 512;
+pub(crate) const BLOCK_BYTES_MIN: u32 = 1;
 pub(crate) const BLOCK_BYTES_PREFERRED: u32 = 4096;
 /// Descriptors of one block status reply. The specification allows 2^20.
 pub(crate) const STATUS_DESCRIPTORS_MAX: usize = 8192;

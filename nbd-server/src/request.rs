@@ -4,7 +4,7 @@
 
 use crate::fields::Fields;
 use crate::handshake::{Dialect, Terms};
-use crate::limits::{BLOCK_BYTES_MIN, BLOCK_BYTES_PREFERRED, PAYLOAD_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_PREFERRED, PAYLOAD_BYTES_MAX};
 use crate::proto::{
     CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLAG_DF, CMD_FLAG_FAST_ZERO, CMD_FLAG_FUA, CMD_FLAG_NO_HOLE,
     CMD_FLAG_PAYLOAD_LEN, CMD_FLAG_REQ_ONE, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES,
@@ -57,7 +57,7 @@ impl Header {
     }
 }
 
-/// A legal part of the export: not empty, inside it, in whole sectors.
+/// A legal part of the export: not empty, inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) offset: u64,
@@ -204,11 +204,6 @@ fn check_range(header: &Header, size: u64) -> Result<Range, Fault> {
         let errno =
             if matches!(kind, CMD_WRITE | CMD_WRITE_ZEROES) { Errno::NoSpace } else { Errno::Invalid };
         return Err(fault(errno, "the range ends behind the end of the export"));
-    }
-    if !offset.is_multiple_of(u64::from(BLOCK_BYTES_MIN))
-        || !length.is_multiple_of(u64::from(BLOCK_BYTES_MIN))
-    {
-        return Err(fault(Errno::Invalid, "offset and length must be multiples of 512"));
     }
     if length > u64::from(PAYLOAD_BYTES_MAX) && kind == CMD_READ {
         return Err(fault(Errno::Overflow, "a read may have at most 32 MiB"));

@@ -4,6 +4,7 @@
 use super::nbd_client::{Answer, Command, FUA, NO_HOLE};
 
 pub(crate) const DISK_BYTES: u64 = 8 << 20;
+/// Most requests are of whole sectors; the others of any bytes.
 const SECTOR_BYTES: u64 = 512;
 const BLOCK_BYTES: u64 = 4096;
 /// Longest read, write and trim.
@@ -30,6 +31,10 @@ impl Commands {
         (mixed ^ (mixed >> 31)) % bound
     }
 
+    fn grain(&mut self) -> u64 {
+        if self.below(4) == 0 { 1 } else { SECTOR_BYTES }
+    }
+
     /// A range in units of `grain`; one in fifty reaches behind the end.
     fn range(&mut self, grain: u64) -> (u64, u32) {
         let offset = self.below(DISK_BYTES / grain) * grain;
@@ -49,15 +54,18 @@ impl Iterator for Commands {
         let flags = if self.below(10) == 0 { FUA } else { 0 };
         Some(match self.below(10) {
             0..=3 => {
-                let (offset, length) = self.range(SECTOR_BYTES);
+                let grain = self.grain();
+                let (offset, length) = self.range(grain);
                 Command::Read { offset, length }
             }
             4..=6 => {
-                let (offset, length) = self.range(SECTOR_BYTES);
+                let grain = self.grain();
+                let (offset, length) = self.range(grain);
                 self.writes += 1;
                 let stamp = if self.below(8) == 0 { 0 } else { self.writes };
-                let words = usize::try_from(length / 8).expect("short");
-                Command::Write { offset, flags, data: stamp.to_le_bytes().repeat(words) }
+                let length = usize::try_from(length).expect("short");
+                let data = stamp.to_le_bytes().into_iter().cycle().take(length).collect();
+                Command::Write { offset, flags, data }
             }
             // A server may do with parts of blocks what it likes.
             7 => {
@@ -65,7 +73,8 @@ impl Iterator for Commands {
                 Command::Trim { offset, flags, length }
             }
             8 => {
-                let (offset, length) = self.range(SECTOR_BYTES);
+                let grain = self.grain();
+                let (offset, length) = self.range(grain);
                 let flags = flags | if self.below(2) == 0 { NO_HOLE } else { 0 };
                 Command::WriteZeroes { offset, flags, length }
             }

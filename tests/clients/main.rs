@@ -193,7 +193,6 @@ fn a_file_system_changed_on_a_clone_is_clean_and_its_image_is_untouched() {
 const FSX_SETTINGS: &str = "blockmode = true
 [opsize]
 max = 131072
-align = 512
 [weights]
 read = 4
 write = 4

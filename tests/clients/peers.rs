@@ -99,8 +99,7 @@ impl Drop for QemuNbd {
     }
 }
 
-/// An export as a file of the machine: nbdfuse, and nbdkit between it and the daemon, because the kernel hands on
-/// requests for parts of sectors and the daemon has none.
+/// An export as a file of the machine: nbdfuse, which hands on requests of any bytes as the kernel makes them.
 #[derive(Debug)]
 pub(crate) struct Mounted {
     child: Child,
@@ -115,14 +114,13 @@ impl Mounted {
         std::fs::write(&file, b"").expect("a file to mount over");
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("a watch");
         inotify::add_watch(&watch, &directory, inotify::WatchFlags::CLOSE_WRITE).expect("watched");
-        let socket = format!("socket={}", place.path("nbd.sock").display());
-        let mount = format!("exec nbdfuse --pidfile {} {} $uri", mark.display(), file.display());
-        let child = Command::new("nbdkit")
-            .args(["--unix", "-", "--filter=blocksize", "nbd", &socket, &format!("export={export}")])
-            .args(["minblock=512", "--run", &mount])
+        let child = Command::new("nbdfuse")
+            .arg("--pidfile")
+            .args([&mark, &file])
+            .arg(uri(place, export))
             .stdin(Stdio::null())
             .spawn()
-            .expect("nbdkit starts (see scripts/install-test-tools)");
+            .expect("nbdfuse starts (see scripts/install-test-tools)");
         let seen = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&PATIENCE)).expect("waited for");
         assert_eq!(seen, 1, "nbdfuse does not get ready");
         Self { child, file }
@@ -132,7 +130,7 @@ impl Mounted {
     pub(crate) fn unmount(mut self) {
         run("umount", &[&self.file]);
         let status = self.child.wait().expect("it ends");
-        assert!(status.success(), "nbdkit: {status}");
+        assert!(status.success(), "nbdfuse: {status}");
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::node_cache::CachedNodes;
 use crate::request::{Action, Payload, Reply, Request, RequestError};
 use crate::wake::{Bell, sleep_on};
-use blockstore::{Buffer, Completion, IoChannel, Submission};
+use blockstore::{Completion, IoChannel, Submission};
 use crossbeam_utils::CachePadded;
 use slot::{Flow, Slot, Work};
 use std::collections::VecDeque;
@@ -322,22 +322,9 @@ fn free_lane(channels: &[Arc<ChannelShared>], lanes: usize) -> Option<usize> {
 }
 
 fn assert_legal(attachment: &crate::attachment::Attachment, action: &Action) {
-    let aligned = |offset: u64, length: u64| {
-        offset.is_multiple_of(crate::request::SECTOR_BYTES)
-            && length.is_multiple_of(crate::request::SECTOR_BYTES)
+    let writes = match action {
+        Action::Write { .. } | Action::Trim { .. } | Action::WriteZeroes { .. } => true,
+        Action::Read { .. } | Action::Flush | Action::Extents { .. } | Action::Changes { .. } => false,
     };
-    let bytes = |buffer: &Buffer| u64::try_from(buffer.len()).expect("a length");
-    let (offset, length, writes) = match action {
-        Action::Read { offset, buffer } => (*offset, bytes(buffer), false),
-        Action::Write { offset, buffer, .. } => (*offset, bytes(buffer), true),
-        Action::Flush => (0, 0, false),
-        Action::Trim { offset, length, .. } | Action::WriteZeroes { offset, length, .. } => {
-            (*offset, *length, true)
-        }
-        Action::Extents { offset, length, .. } | Action::Changes { offset, length, .. } => {
-            (*offset, *length, false)
-        }
-    };
-    assert!(aligned(offset, length), "the door refuses requests that are not whole sectors");
     assert!(!(writes && attachment.is_read_only()), "the door refuses writes to a read-only export");
 }

@@ -83,8 +83,7 @@ pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use opening::{Opening, open};
 pub use pool::Pool;
 pub use request::{
-    Action, ChangeStatus, Depths, ExtentKind, ExtentStatus, Payload, Reply, Request, RequestError,
-    SECTOR_BYTES, ZeroSpace,
+    Action, ChangeStatus, Depths, ExtentKind, ExtentStatus, Payload, Reply, Request, RequestError, ZeroSpace,
 };
 pub use service::Service;
 pub use tail::{

@@ -1,14 +1,11 @@
 //! What a door asks of a volume and what it gets back.
 //!
-//! A door has already decided that a request is legal: offsets and lengths are multiples of [`SECTOR_BYTES`],
-//! they lie inside the attachment, and a read-only attachment is not written. Nothing behind it checks again,
-//! except by assertion.
+//! A door has already decided that a request is legal: it lies inside the attachment, and a read-only attachment is not
+//! written. Offsets and lengths may be any; what is not whole blocks goes the slow way. Nothing behind the door checks
+//! again, except by assertion.
 
 use crate::attachment::Attachment;
 use blockstore::{Buffer, Durability};
-
-/// Smallest unit a guest may address, in bytes.
-pub const SECTOR_BYTES: u64 = 512;
 
 /// One guest request. `tag` comes back in the [`Reply`]; the engine gives it no meaning.
 #[derive(Debug)]

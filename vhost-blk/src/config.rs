@@ -1,7 +1,6 @@
 //! The device's configuration space: `struct virtio_blk_config` of virtio 1.2, section 5.2.4. Little-endian.
 
-use crate::limits::{DISCARD_SECTORS_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
-use thinpool::SECTOR_BYTES;
+use crate::limits::{DISCARD_SECTORS_MAX, SECTOR_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
 
 pub(crate) const CONFIG_BYTES: usize = 60;
 /// Where the only byte is that a driver may write: 1 for write-back, 0 for write-through.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// The unit in which virtio-blk counts, in bytes (virtio 1.2, section 5.2).
+pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Rings an export offers at most.
 pub const QUEUES_MAX: u16 = 16;
 /// Entries of a ring at most; a power of two.

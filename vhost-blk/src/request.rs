@@ -1,7 +1,6 @@
 //! One request of a driver: virtio 1.2, section 5.2.6. [`validate`] alone decides what is legal.
 
-use crate::limits::{DISCARD_SECTORS_MAX, TRANSFER_BYTES_MAX};
-use thinpool::SECTOR_BYTES;
+use crate::limits::{DISCARD_SECTORS_MAX, SECTOR_BYTES, TRANSFER_BYTES_MAX};
 use virtio_bindings::bindings::virtio_blk as blk;
 
 pub(crate) const HEADER_BYTES: usize = 16;

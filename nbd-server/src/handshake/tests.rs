@@ -149,7 +149,7 @@ fn go_tells_size_flags_names_and_block_sizes_and_agrees() {
     );
     assert_eq!(information[1], b"\0\x01disk");
     assert_eq!(information[2], b"\0\x02rehearsed");
-    assert_eq!(information[3], [&[0, 3][..], &[0, 0, 2, 0], &[0, 0, 16, 0], &[2, 0, 0, 0]].concat());
+    assert_eq!(information[3], [&[0, 3][..], &[0, 0, 0, 1], &[0, 0, 16, 0], &[2, 0, 0, 0]].concat());
 }
 
 #[test]

@@ -243,13 +243,10 @@ fn illegal_requests_are_answered_and_the_stream_stays_in_step() {
         assert_eq!(refused(&mut session, &request(CMD_TRIM, 0, 1, SIZE - 512, 1024)), 22);
         assert_eq!(refused(&mut session, &request(CMD_WRITE_ZEROES, 0, 1, SIZE - 512, 1024)), 28);
         assert_eq!(refused(&mut session, &write(1, SIZE - 512, &[1; 1024])), 28);
-        assert_eq!(refused(&mut session, &write(1, 100, &[1; 512])), 22);
-        assert_eq!(refused(&mut session, &write(1, 0, &[1; 100])), 22);
         assert_eq!(refused(&mut session, &request(99, 0, 1, 0, 512)), 22);
         assert_eq!(refused(&mut session, &request(CMD_READ, 0x8000, 1, 0, 512)), 22);
         assert_eq!(refused(&mut session, &request(CMD_READ, 0, 1, 0, PAYLOAD_BYTES_MAX + 512)), 75);
         assert_eq!(refused(&mut session, &request(CMD_READ, 0, 1, 0, u32::MAX)), 22);
-        assert_eq!(refused(&mut session, &request(CMD_TRIM, 0, 1, 0, u32::MAX)), 22);
         assert_eq!(refused(&mut session, &request(CMD_TRIM, 0, 1, u64::MAX, u32::MAX)), 22);
         assert!(matches!(submit(&mut session, &request(CMD_FLUSH, 0, 1, 0, 0)).1, Action::Flush));
     }

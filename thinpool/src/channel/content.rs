@@ -79,7 +79,7 @@ pub(super) fn skip(mut content: Buffer, at: LogicalBlock, to: LogicalBlock) -> B
     if at == to { content } else { content.split_off(bytes_of(to.0 - at.0)) }
 }
 
-/// Only the guest's own sectors of blocks that are overwritten in place.
+/// Only the guest's own bytes of blocks that are overwritten in place.
 pub(super) fn trimmed(
     mut part: Buffer,
     start: LogicalBlock,

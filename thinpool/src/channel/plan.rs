@@ -74,8 +74,8 @@ pub(super) enum Task {
 pub(super) struct Edge {
     pub(super) block: LogicalBlock,
     pub(super) source: Option<BlockAddress>,
-    /// The block is overwritten in place, by a device that cannot write single sectors: writes in flight must end
-    /// before its old content is read (A9).
+    /// The block is overwritten in place, and the device cannot write the guest's bytes without others: writes in flight
+    /// must end before its old content is read (A9).
     pub(super) in_place: bool,
 }
 
@@ -113,7 +113,7 @@ impl Channel {
     pub(super) fn plan(&self, live: &Live, chunk: &Chunk, content: Content<'_>) -> Result<Plan, Missing> {
         let mut plan = Plan::default();
         let durable = self.core.durable();
-        let sectors = self.core.device.alignment() <= 512;
+        let fits = self.fits_device(chunk);
         let body = live.read();
         let mut block = chunk.blocks.start;
         while block < chunk.blocks.end {
@@ -127,7 +127,7 @@ impl Channel {
                 }
             };
             let end = end.min(chunk.blocks.end);
-            plan_run(&mut plan, chunk, content, block..end, ground, sectors);
+            plan_run(&mut plan, chunk, content, block..end, ground, fits);
             block = end;
         }
         let places_blocks = plan.tasks.iter().any(|task| matches!(task, Task::Fresh { .. }));
@@ -135,6 +135,12 @@ impl Channel {
             plan.neighbour = self.neighbour(&body, chunk.blocks.start)?;
         }
         Ok(plan)
+    }
+
+    /// Whether the device can write the chunk's bytes without those beside them.
+    pub(super) fn fits_device(&self, chunk: &Chunk) -> bool {
+        let alignment = u64::try_from(self.core.device.alignment()).expect("small");
+        chunk.bytes.start.is_multiple_of(alignment) && chunk.bytes.end.is_multiple_of(alignment)
     }
 
     /// The volume's first own mapping in the placement window of a block, if it is among the first [`LOOKS_MAX`] there: it
@@ -162,7 +168,7 @@ fn plan_run(
     content: Content<'_>,
     run: Range<LogicalBlock>,
     ground: Ground,
-    sectors: bool,
+    fits: bool,
 ) {
     let mut block = run.start;
     while block < run.end {
@@ -171,7 +177,7 @@ fn plan_run(
         let task = if chunk.covers(block) {
             whole(chunk, content, block..next, here)
         } else {
-            partial(plan, chunk, block..next, here, sectors)
+            partial(plan, chunk, block..next, here, fits)
         };
         if let Some(task) = task {
             plan.grows |= match task {
@@ -205,13 +211,13 @@ fn partial(
     chunk: &Chunk,
     blocks: Range<LogicalBlock>,
     ground: Ground,
-    sectors: bool,
+    fits: bool,
 ) -> Option<Task> {
     let block = blocks.start;
     match (chunk.intent, ground) {
         (Intent::Trim, _) | (Intent::Erase, Ground::Hole) => None,
         (_, Ground::Owned(address)) => {
-            if !sectors {
+            if !fits {
                 plan.edges.push(Edge { block, source: Some(address), in_place: true });
             }
             Some(Task::InPlace { blocks, address })

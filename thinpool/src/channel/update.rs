@@ -290,15 +290,15 @@ impl Channel {
 
     /// Completes the partly written blocks and writes everything where it goes.
     fn write_chunk(&mut self, index: usize, slot: &mut Slot) -> Flow {
+        let chunk = update_of(slot).chunk.clone().expect("a chunk is locked");
+        let fits = self.fits_device(&chunk);
         let update = update_of(slot);
-        let chunk = update.chunk.clone().expect("a chunk is locked");
         let tasks = std::mem::take(&mut update.tasks);
         update.phase = Phase::Write;
         let Some(mut content) = update.content.take() else { return Flow::Again };
         for (edge, old) in std::mem::take(&mut update.edges) {
             complete_edge(&mut content, &chunk, edge, old);
         }
-        let sectors = self.core.device.alignment() <= 512;
         let mut writes: Few<(LogicalBlock, LogicalBlock, BlockAddress, bool)> = Few::new();
         for task in &tasks {
             if let Task::InPlace { blocks, address } = task {
@@ -317,7 +317,7 @@ impl Channel {
             content = skip(content, at, start);
             let rest = content.split_off(bytes_of(end.0 - start.0));
             let part = std::mem::replace(&mut content, rest);
-            let (offset, part) = if in_place && sectors {
+            let (offset, part) = if in_place && fits {
                 trimmed(part, start, address, &chunk)
             } else {
                 (address.byte_offset(), part)
