@@ -5,6 +5,7 @@
 mod cli_program;
 mod commands;
 mod contexts;
+mod matrix;
 #[path = "../nbd_client/mod.rs"]
 mod nbd_client;
 mod oracle;

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// An authority, and a directory of certificates as QEMU and libnbd want it.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,7 +23,13 @@ impl Authority {
     }
 
     /// A directory with a certificate for `name`, for either role, that ended in `ended` if it has.
-    fn directory(&self, place: &Place, directory: &str, name: &str, ended: Option<i32>) -> PathBuf {
+    pub(crate) fn directory(
+        &self,
+        place: &Place,
+        directory: &str,
+        name: &str,
+        ended: Option<i32>,
+    ) -> PathBuf {
         let directory = place.path(directory);
         fs::create_dir(&directory).expect("a new directory");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");

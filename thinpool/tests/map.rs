@@ -7,7 +7,7 @@ use engine::{BLOCK, Engine, MIB, clone, remove, snapshot, tiny_limits, volume};
 use proptest::prelude::{any, prop, proptest};
 use thinpool::{
     Action, Attachment, ChangeStatus, Command, Depths, ExtentKind, ExtentStatus, GeometryOptions, Payload,
-    Request,
+    Request, ZeroSpace,
 };
 
 const BLOCKS: u8 = 64;
@@ -82,10 +82,14 @@ fn what_changed_since_a_snapshot_is_what_was_written_or_trimmed_since() {
 #[test]
 fn a_long_trim_lets_others_go_first() {
     let mut engine = Engine::new(1024 * MIB);
-    engine.must(volume("v", 1 << 40));
+    let (stride, blocks) = (4 * MIB, 1_000);
+    engine.must(volume("v", blocks * stride));
     let v = engine.attach("v");
-    engine.write(&v, 0, &[1; 4096]).expect("space is there");
-    let trim = Action::Trim { offset: 4096, length: (1 << 40) - 4096, durability: Durability::Cached };
+    for block in 0..blocks {
+        engine.write(&v, block * stride, &[1; 4096]).expect("space is there");
+    }
+    let length = blocks * stride - 4096;
+    let trim = Action::Trim { offset: 4096, length, durability: Durability::Cached };
     let look = Action::Extents { offset: 0, length: BLOCK, limit: 1, depths: Depths::Alike };
     for (tag, action) in [(1, trim), (2, look)] {
         engine.channel.submit(Request { tag, attachment: v.clone(), action }).expect("there is room");
@@ -99,6 +103,25 @@ fn a_long_trim_lets_others_go_first() {
         engine.tick();
     }
     assert!(replies[1].result.is_ok());
+    assert_eq!(depths(&mut engine, &v), [(1, 1), (blocks * stride / BLOCK - 1, 0)]);
+    engine.assert_clean();
+}
+
+/// Trims and zeroes do not look at every block of a hole: here they would look for minutes.
+#[test]
+fn a_hole_of_a_pebibyte_is_trimmed_at_once() {
+    let mut engine = Engine::new(1024 * MIB);
+    let size = 1 << 50;
+    engine.must(volume("v", size));
+    let v = engine.attach("v");
+    for place in [0, size / 2 + 4096, size - 8192] {
+        engine.write(&v, place, &[1; 8192]).expect("space is there");
+    }
+    engine.zeroes(&v, 2048, size - 4096, ZeroSpace::Release).expect("zeroed");
+    let left = [(1, 1), (size / BLOCK - 2, 0), (1, 1)];
+    assert_eq!(depths(&mut engine, &v), left);
+    engine.trim(&v, 0, size).expect("trimmed");
+    assert_eq!(depths(&mut engine, &v), [(size / BLOCK, 0)]);
     engine.assert_clean();
 }
 

@@ -5,8 +5,10 @@ mod served;
 
 mod closing;
 mod export;
+mod extended;
 mod limits;
 mod negotiation;
 mod power_cut;
 mod sharing;
 mod space;
+mod tls;

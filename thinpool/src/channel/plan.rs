@@ -86,6 +86,8 @@ pub(super) struct Plan {
     pub(super) edges: Few<Edge>,
     /// Whether it needs metadata that was not there before: new blocks, or holes in what others own.
     pub(super) grows: bool,
+    /// End of the hole that the chunk ends in.
+    pub(super) hole_end: Option<LogicalBlock>,
     /// An own mapping in the window of the chunk, for placement; only looked for when the volume does not remember the
     /// window's place.
     pub(super) neighbour: Option<Mapping>,
@@ -126,6 +128,7 @@ impl Channel {
                     (end, if owned { Ground::Owned(address) } else { Ground::Foreign(address) })
                 }
             };
+            plan.hole_end = (ground == Ground::Hole).then_some(end);
             let end = end.min(chunk.blocks.end);
             plan_run(&mut plan, chunk, content, block..end, ground, fits);
             block = end;

@@ -6,7 +6,7 @@
 //! again when it goes on, so that neither a snapshot nor the return of freed blocks ever waits for it.
 
 use super::content::{bytes_of, complete_edge, is_written_as_it_is, own_bytes, skip, take_content, trimmed};
-use super::plan::{Chunk, Content, Edge, Few, Intent, Task};
+use super::plan::{Chunk, Content, Edge, Few, Intent, Plan, Task};
 use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
 use crate::core::{Core, Stalled};
@@ -109,6 +109,15 @@ impl Update {
         if self.phase == Phase::ReadEdges {
             let index = usize::try_from(piece).expect("an index");
             self.edges[index].1 = Some(buffer);
+        }
+    }
+
+    /// Nothing has to be unmapped in a hole, however far it reaches behind the chunk.
+    fn skip_hole(&mut self, plan: &Plan) {
+        let is_unmapping = matches!(self.intent, Intent::Erase | Intent::Trim) && plan.tasks.is_empty();
+        if let Some(end) = plan.hole_end.filter(|_| is_unmapping) {
+            let end = end.0.saturating_mul(u64::try_from(BLOCK_BYTES).expect("a small constant"));
+            self.rest.start = self.rest.start.max(end.min(self.rest.end));
         }
     }
 
@@ -222,6 +231,7 @@ impl Channel {
             return self.wait_for_space(slot, live, stop);
         }
         let update = update_of(slot);
+        update.skip_hole(&plan);
         update.tasks = plan.tasks;
         update.edges = plan.edges.into_iter().map(|edge| (edge, None)).collect();
         if !update.graced && update.edges.iter().any(|(edge, _)| edge.in_place) {
