@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Pause after a failed accept, when the process is out of descriptors or memory: 100 ms.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// The connections a server may have.
+/// A number of connections that there may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     taken: Arc<AtomicUsize>,
@@ -34,7 +34,7 @@ impl Places {
         self.taken.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Place> {
+    pub(crate) fn take(&self) -> Option<Place> {
         let more = |taken: usize| (taken < self.most).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place(self.taken.clone()))

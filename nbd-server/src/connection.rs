@@ -26,6 +26,7 @@ pub(crate) struct Connection {
     export: RefCell<Option<Rc<OpenExport>>>,
     /// When the handshake or the send under way has taken too long.
     deadline: Cell<Option<Instant>>,
+    is_cut: Cell<bool>,
     /// Nothing more is read from the client.
     intake_ended: Cell<bool>,
     /// There may be something to stage, or the connection may be over.
@@ -54,10 +55,16 @@ impl Connection {
             session: RefCell::new(None),
             export: RefCell::new(None),
             deadline: Cell::new(Some(deadline)),
+            is_cut: Cell::new(false),
             intake_ended: Cell::new(false),
             answered: Notify::new(),
             staged: Notify::new(),
         }
+    }
+
+    /// Whether it has no export yet and may still get one.
+    pub(crate) fn is_shaking_hands(&self) -> bool {
+        !self.is_cut.get() && self.session.borrow().is_none()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -66,6 +73,7 @@ impl Connection {
 
     /// Ends all traffic at once.
     pub(crate) fn cut(&self) {
+        self.is_cut.set(true);
         self.wire.cut();
     }
 

@@ -4,6 +4,7 @@
 //! volume share it (N6); it is given back when the last of them closes. Readers of what never changes do not share:
 //! whoever comes later gets what the name means then.
 
+use crate::acceptor::{Place, Places};
 use crate::handshake::{Description, Exports, Listed, Refusal};
 use crate::limits::POINTS_MAX;
 use crate::tls;
@@ -18,6 +19,7 @@ pub(crate) struct ExportTable {
     default: Option<String>,
     /// Volumes open read-write.
     shared: Mutex<Vec<Shared>>,
+    seats: Places,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct OpenExport {
     share: Option<Share>,
     /// Snapshots that changes are counted from.
     since: Vec<Attachment>,
+    /// One of the connections that may have an export.
+    _seat: Place,
 }
 
 /// A connection's part in a [`Shared`].
@@ -45,22 +49,27 @@ struct Share {
 }
 
 impl ExportTable {
-    pub(crate) fn new(pool: Pool, default: Option<String>) -> Self {
-        Self { pool, default, shared: Mutex::new(Vec::new()) }
+    pub(crate) fn new(pool: Pool, default: Option<String>, connections_max: usize) -> Self {
+        Self { pool, default, shared: Mutex::new(Vec::new()), seats: Places::new(connections_max) }
     }
 
     fn open(self: &Arc<Self>, entry: &Entry) -> Result<OpenExport, Refusal> {
+        let too_many = || Refusal::Policy(format!("{} clients have an export already", self.seats.taken()));
+        let seat = self.seats.take().ok_or_else(too_many)?;
         if entry.kind == EntryKind::Volume {
             match self.open_shared(&entry.name) {
                 Err(thinpool::Error::ReadOnly | thinpool::Error::Poisoned) => {}
-                opened => return opened.map_err(refusal),
+                Err(error) => return Err(refusal(error)),
+                Ok((attachment, share)) => {
+                    return Ok(OpenExport::new(attachment, Some(share), seat));
+                }
             }
         }
         let attachment = self.pool.attach(&entry.name, Access::ReadOnly).map_err(refusal)?;
-        Ok(OpenExport { attachment: Some(attachment), share: None, since: Vec::new() })
+        Ok(OpenExport::new(attachment, None, seat))
     }
 
-    fn open_shared(self: &Arc<Self>, name: &Name) -> Result<OpenExport, thinpool::Error> {
+    fn open_shared(self: &Arc<Self>, name: &Name) -> Result<(Attachment, Share), thinpool::Error> {
         let text = name.to_string();
         let mut shared = self.lock();
         let place = match shared.iter().position(|shared| shared.attachment.name() == text) {
@@ -75,7 +84,7 @@ impl ExportTable {
         let Shared { attachment, connections, id } = &mut shared[place];
         *connections += 1;
         let share = Share { table: self.clone(), id: *id };
-        Ok(OpenExport { attachment: Some(attachment.for_thread()), share: Some(share), since: Vec::new() })
+        Ok((attachment.for_thread(), share))
     }
 
     /// The list stays whole even if a thread panicked while it held the lock.
@@ -85,6 +94,10 @@ impl ExportTable {
 }
 
 impl OpenExport {
+    fn new(attachment: Attachment, share: Option<Share>, seat: Place) -> Self {
+        Self { attachment: Some(attachment), share, since: Vec::new(), _seat: seat }
+    }
+
     pub(crate) fn attachment(&self) -> &Attachment {
         self.attachment.as_ref().expect("taken only by drop")
     }

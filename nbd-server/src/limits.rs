@@ -39,8 +39,10 @@ pub(crate) const HANDSHAKE_RECEIVE_BYTES: usize = 32 << 10;
 /// Bounds an operator may change.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections of the whole server; one more is closed at once.
+    /// Connections of the whole server that have an export; one more is refused its export.
     pub connections_max: usize,
+    /// Connections of one worker that have none yet; for one more the oldest of them is cut.
+    pub handshakes_max: usize,
     /// From accept to the transmission phase.
     pub handshake_deadline: Duration,
     /// How long a client may leave a reply unread.
@@ -57,6 +59,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            handshakes_max: 256,
             handshake_deadline: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(5),

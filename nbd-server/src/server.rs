@@ -72,7 +72,8 @@ impl Server {
         let adopted = inherited.into_iter().map(|socket| Listener::adopt(socket, secure));
         let bound = options.listen.iter().map(|listen| Listener::bind(listen, secure));
         let listeners = adopted.chain(bound).collect::<Result<Vec<_>, _>>()?;
-        let exports = Arc::new(ExportTable::new(pool.clone(), options.default_export));
+        let exports =
+            Arc::new(ExportTable::new(pool.clone(), options.default_export, options.limits.connections_max));
         let mut server = Self {
             addresses: listeners
                 .iter()
@@ -80,7 +81,10 @@ impl Server {
                 .collect(),
             workers: Vec::new(),
             threads: Vec::new(),
-            places: Places::new(options.limits.connections_max),
+            // Twice the handshakes: those that are cut take a moment to end.
+            places: Places::new(
+                options.limits.connections_max + 2 * options.limits.handshakes_max * options.workers.max(1),
+            ),
             closing: Signal::new().map_err(Error::Thread)?,
         };
         for number in 0..options.workers.max(1) {

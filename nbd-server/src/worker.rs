@@ -118,7 +118,19 @@ impl Worker {
         self.phase.get()
     }
 
+    /// Makes room for one more that has no export: whoever has been without one for longest has had its time.
+    fn cut_oldest_handshake(&self) {
+        let connections = self.connections.borrow();
+        let waiting = || connections.iter().flatten().filter(|connection| connection.is_shaking_hands());
+        if waiting().count() >= self.limits.handshakes_max
+            && let Some(oldest) = waiting().min_by_key(|connection| connection.deadline())
+        {
+            oldest.cut();
+        }
+    }
+
     fn add(self: &Rc<Self>, socket: OwnedFd, tls: Stance, place: Place) {
+        self.cut_oldest_handshake();
         let mut connections = self.connections.borrow_mut();
         let index = connections.iter().position(Option::is_none).unwrap_or_else(|| {
             connections.push(None);
