@@ -292,7 +292,8 @@ pub(crate) struct ServeArguments {
     /// Talk over TLS only, on every socket
     #[arg(long, requires = "tls")]
     pub(crate) tls_required: bool,
-    /// Certificates of NAME get these exports, `*` standing for any characters; others none. By default all get all
+    /// Certificates of NAME get these exports, `*` standing for any characters; others none, and TCP needs TLS. By default all
+    /// get all
     #[arg(long, value_name = "NAME=EXPORT,...", requires = "tls")]
     pub(crate) tls_allow: Vec<Grant>,
     /// What clients get who name no export

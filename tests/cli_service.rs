@@ -40,7 +40,7 @@ fn the_manager_hears_that_the_daemon_is_ready_and_alive_and_ends() {
         String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
     };
     let mut command = place.command(&["serve", "--socket", "nbd.sock"]);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     let daemon = Daemon::start(&mut command);
     let mut heard = vec![hear()];
     while heard.iter().filter(|word| *word == "WATCHDOG=1").count() < 3

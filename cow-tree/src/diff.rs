@@ -22,7 +22,7 @@ pub struct Difference {
 pub enum DiffStep {
     /// The next difference; the diff goes on at its end.
     Differs(Difference),
-    /// The budget is used up; both trees agree up to here, where the diff goes on.
+    /// The budget is used up, or a node behind is not resident; both trees agree up to here, where the diff goes on.
     Same { until: LogicalBlock },
     /// Both trees agree on everything behind.
     End,
@@ -33,7 +33,7 @@ impl Tree<ExtentLeaf> {
     /// `visits_max` nodes before it gives up for now.
     ///
     /// # Errors
-    /// [`Missing`] when a node of either tree is not resident.
+    /// [`Missing`] when a node of either tree at `from` is not resident.
     pub fn diff(
         left: &Tree<ExtentLeaf>,
         right: &Tree<ExtentLeaf>,
@@ -44,7 +44,11 @@ impl Tree<ExtentLeaf> {
         let mut at = from.0;
         let mut visits = 0;
         while at < NO_BOUND {
-            let pair = pair_at(left, right, nodes, at)?;
+            let pair = match pair_at(left, right, nodes, at) {
+                // What was looked at need not be looked at again.
+                Err(Missing(_)) if at > from.0 => return Ok(DiffStep::Same { until: LogicalBlock(at) }),
+                pair => pair?,
+            };
             visits += pair.visits;
             if let Some(difference) = pair.first_difference(at) {
                 return Ok(DiffStep::Differs(difference));

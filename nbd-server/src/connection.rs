@@ -131,6 +131,8 @@ impl Connection {
         drop(writer.await);
         // Whoever sees the connection end may already remove what was exported.
         drop((self.export.take(), export));
+        self.deadline.set(Some(Instant::now() + worker.limits.write_stall));
+        self.wire.say_goodbye().await;
         self.cut();
     }
 
@@ -164,7 +166,10 @@ impl Connection {
                     received.replace(&plain)?;
                 }
                 Progress::Agreed(terms) => return Ok(exports.opened.map(|export| (terms, export))),
-                Progress::Over => return Ok(None),
+                Progress::Over => {
+                    self.wire.say_goodbye().await;
+                    return Ok(None);
+                }
             }
         }
     }
@@ -225,9 +230,6 @@ impl Connection {
             self.staged.notify_one();
             if out.is_empty() && (gone || !self.wire.wants_to_speak()) {
                 if unanswered == 0 && self.intake_ended.get() {
-                    if !gone {
-                        self.wire.say_goodbye().await;
-                    }
                     return;
                 }
                 if unanswered == 0 && worker.phase() == Phase::Draining {
@@ -240,6 +242,9 @@ impl Connection {
                 self.deadline.set(None);
                 gone = sent.is_err();
                 out = sent.unwrap_or_default();
+                // A reply may have gone beyond the bound by a chunk.
+                out.clear();
+                out.shrink_to(STAGE_BYTES);
                 if gone {
                     self.cut();
                 }

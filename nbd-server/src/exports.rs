@@ -142,6 +142,32 @@ pub(crate) struct PoolExports {
 }
 
 impl PoolExports {
+    /// Snapshots that changes may be counted from: those this client might as well open.
+    fn points(&self, entry: &Entry) -> Vec<String> {
+        let mut points = self.table.pool.points_before(&entry.name);
+        points.retain(|point| self.access.allows(&format!("{}@{point}", entry.name.base())));
+        points.truncate(POINTS_MAX);
+        points
+    }
+
+    /// What an export is, for people; not what the client must not know of.
+    fn text(&self, entry: &Entry) -> String {
+        let kind = match entry.kind {
+            EntryKind::Volume => "volume",
+            EntryKind::Snapshot => "snapshot",
+            EntryKind::Version => "image version",
+        };
+        match entry.origin.as_ref().filter(|origin| self.access.allows(origin)) {
+            Some(origin) => format!("{kind}, made from {origin}"),
+            None => kind.to_owned(),
+        }
+    }
+
+    fn description(&self, entry: &Entry, size: u64, read_only: bool) -> Description {
+        let (text, points) = (self.text(entry), self.points(entry));
+        Description { name: entry.name.to_string(), text, size, read_only, points }
+    }
+
     fn entry(&self, name: &str) -> Result<Entry, Refusal> {
         let name = match (name, &self.table.default) {
             ("", Some(default)) => default,
@@ -155,17 +181,9 @@ impl PoolExports {
     }
 }
 
-impl PoolExports {
-    fn points(&self, entry: &Entry) -> Vec<String> {
-        let mut points = self.table.pool.points_before(&entry.name);
-        points.truncate(POINTS_MAX);
-        points
-    }
-}
-
 impl Exports for PoolExports {
     fn list(&self) -> Result<Vec<Listed>, Refusal> {
-        let listed = |entry: &Entry| Listed { name: entry.name.to_string(), text: text(entry) };
+        let listed = |entry: &Entry| Listed { name: entry.name.to_string(), text: self.text(entry) };
         let entries = self.table.pool.entries();
         Ok(entries.iter().map(listed).filter(|export| self.access.allows(&export.name)).collect())
     }
@@ -174,7 +192,7 @@ impl Exports for PoolExports {
         let entry = self.entry(name)?;
         let pool = self.table.pool.status();
         let read_only = entry.kind != EntryKind::Volume || pool.read_only || pool.poisoned;
-        Ok(description(&entry, entry.size, read_only, self.points(&entry)))
+        Ok(self.description(&entry, entry.size, read_only))
     }
 
     fn open(&mut self, name: &str, points: &[&str]) -> Result<Description, Refusal> {
@@ -186,25 +204,8 @@ impl Exports for PoolExports {
             open.since.push(self.table.pool.attach(&name, Access::ReadOnly).map_err(refusal)?);
         }
         let (size, read_only) = (open.attachment().size(), open.attachment().is_read_only());
-        let description = description(&entry, size, read_only, self.points(&entry));
+        let description = self.description(&entry, size, read_only);
         self.opened = Some(open);
         Ok(description)
-    }
-}
-
-fn description(entry: &Entry, size: u64, read_only: bool, points: Vec<String>) -> Description {
-    Description { name: entry.name.to_string(), text: text(entry), size, read_only, points }
-}
-
-/// What an export is, for people.
-fn text(entry: &Entry) -> String {
-    let kind = match entry.kind {
-        EntryKind::Volume => "volume",
-        EntryKind::Snapshot => "snapshot",
-        EntryKind::Version => "image version",
-    };
-    match &entry.origin {
-        Some(origin) => format!("{kind}, made from {origin}"),
-        None => kind.to_owned(),
     }
 }

@@ -259,12 +259,13 @@ impl Handshake {
             Question::ExtendedHeaders => self.speak(Dialect::Extended, option, out),
             Question::ListContexts { name, queries } => {
                 if let Some(export) = self.describe_for_contexts(option, name, exports, out) {
-                    let is_found = |context: &Context| {
-                        queries.is_empty()
-                            || queries.iter().any(|query| contexts::finds(query, &context.name(), true))
-                    };
-                    for context in Context::all(&export.points).iter().filter(|context| is_found(context)) {
-                        answers::context(out, option, 0, context);
+                    for context in Context::all(&export.points) {
+                        let name = context.name();
+                        if queries.is_empty()
+                            || queries.iter().any(|query| contexts::finds(query, &name, true))
+                        {
+                            answers::context(out, option, 0, &name);
+                        }
                     }
                     answers::acknowledge(out, option);
                 }
@@ -361,15 +362,17 @@ impl Handshake {
     }
 
     fn select(&mut self, option: u32, export: Description, queries: &[&str], out: &mut Vec<u8>) {
-        let is_found =
-            |context: &Context| queries.iter().any(|query| contexts::finds(query, &context.name(), false));
+        let is_found = |context: &Context| {
+            let name = context.name();
+            queries.iter().any(|query| contexts::finds(query, &name, false))
+        };
         let found: Vec<Context> = Context::all(&export.points).into_iter().filter(is_found).collect();
         if found.len() > CONTEXTS_MAX {
             let text = "a connection may select 16 contexts at most";
             return answers::error(out, option, REP_ERR_TOO_BIG, text);
         }
         for (id, context) in (1..).zip(&found) {
-            answers::context(out, option, id, context);
+            answers::context(out, option, id, &context.name());
         }
         answers::acknowledge(out, option);
         self.selected = Some((export.name, found));

@@ -23,6 +23,8 @@ pub(crate) const BLOCK_BYTES_PREFERRED: u32 = 4096;
 pub(crate) const STATUS_DESCRIPTORS_MAX: usize = 8192;
 /// What a block status request counts for among the bytes in flight, for each context.
 pub(crate) const STATUS_BYTES: u32 = 128 << 10;
+/// What zeroes hold in memory at most, in bytes: the engine's longest chunk.
+pub(crate) const ZEROES_BYTES: u64 = 4 << 20;
 /// Queries of one option, and snapshots an export offers as contexts: the newest.
 pub(crate) const QUERIES_MAX: usize = 256;
 pub(crate) const POINTS_MAX: usize = 256;

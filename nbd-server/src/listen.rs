@@ -1,7 +1,7 @@
 //! Where the server listens: Unix sockets, loopback TCP, and with TLS any TCP.
 
 use crate::error::Error;
-use crate::tls::Stance;
+use crate::tls::{Security, Stance};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, getsockname, sockopt};
 use std::ffi::OsStr;
@@ -36,21 +36,23 @@ enum Socket {
 }
 
 impl Listener {
-    /// `tls` is how the server stands to TLS where nobody but the machine's own can connect.
-    pub(crate) fn bind(listen: &Listen, tls: Stance) -> Result<Self, Error> {
+    pub(crate) fn bind(listen: &Listen, tls: Security) -> Result<Self, Error> {
         match listen {
             Listen::Tcp(address) => bind_tcp(*address, tls),
             Listen::Unix { path, mode } => {
                 let socket = Socket::Unix(SocketFile::bind(path, *mode)?);
-                Ok(Self { address: listen.clone(), socket, tls })
+                Ok(Self { address: listen.clone(), socket, tls: on_unix(tls) })
             }
         }
     }
 
     /// Takes a socket that listens already, from whoever started the process.
-    pub(crate) fn adopt(socket: OwnedFd, tls: Stance) -> Result<Self, Error> {
+    pub(crate) fn adopt(socket: OwnedFd, tls: Security) -> Result<Self, Error> {
         let failed =
             |errno: Errno| Error::Listen { address: "an inherited socket".to_owned(), source: errno.into() };
+        if !sockopt::socket_acceptconn(&socket).map_err(failed)? {
+            return Err(failed(Errno::INVAL));
+        }
         let address = getsockname(&socket).map_err(failed)?;
         rustix::io::ioctl_fionbio(&socket, true).map_err(failed)?;
         if let Ok(address) = SocketAddr::try_from(address.clone()) {
@@ -60,6 +62,7 @@ impl Listener {
         let unix = SocketAddrUnix::try_from(address).map_err(failed)?;
         let path =
             unix.path().map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))).unwrap_or_default();
+        let tls = on_unix(tls);
         Ok(Self { address: Listen::Unix { path, mode: 0 }, socket: Socket::Inherited(socket), tls })
     }
 
@@ -97,7 +100,7 @@ impl AsFd for Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr, tls: Stance) -> Result<Listener, Error> {
+fn bind_tcp(address: SocketAddr, tls: Security) -> Result<Listener, Error> {
     let tls = stance_at(address, tls)?;
     let listen = |source| Error::Listen { address: address.to_string(), source };
     let socket = TcpListener::bind(address).map_err(listen)?;
@@ -107,11 +110,21 @@ fn bind_tcp(address: SocketAddr, tls: Stance) -> Result<Listener, Error> {
 }
 
 /// Beyond the machine nothing is said in the open.
-fn stance_at(address: SocketAddr, tls: Stance) -> Result<Stance, Error> {
-    match tls {
-        tls if address.ip().is_loopback() => Ok(tls),
-        Stance::Refused => Err(Error::NotLoopback(address)),
+fn stance_at(address: SocketAddr, tls: Security) -> Result<Stance, Error> {
+    match (tls, address.ip().is_loopback()) {
+        (Security::None, true) => Ok(Stance::Refused),
+        (Security::None, false) => Err(Error::NotLoopback(address)),
+        (Security::Beyond, true) => Ok(Stance::Offered),
         _ => Ok(Stance::Required),
+    }
+}
+
+/// The socket's file says who may connect.
+fn on_unix(tls: Security) -> Stance {
+    match tls {
+        Security::None => Stance::Refused,
+        Security::Beyond | Security::Tcp => Stance::Offered,
+        Security::Everywhere => Stance::Required,
     }
 }
 
@@ -119,27 +132,32 @@ fn stance_at(address: SocketAddr, tls: Stance) -> Result<Stance, Error> {
 mod tests {
     use super::{Listen, Listener, stance_at};
     use crate::error::Error;
-    use crate::tls::Stance;
+    use crate::tls::{Security, Stance};
 
     #[test]
     fn without_tls_only_loopback_addresses_are_listened_on_and_with_it_all_others_require_it() {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:10809"] {
             let address = address.parse().expect("an address");
             assert!(matches!(
-                Listener::bind(&Listen::Tcp(address), Stance::Refused),
+                Listener::bind(&Listen::Tcp(address), Security::None),
                 Err(Error::NotLoopback(_))
             ));
         }
         let stance = |address: &str, tls| {
             stance_at(address.parse().expect("an address"), tls).expect("it may be listened on")
         };
-        assert_eq!(stance("127.0.0.1:0", Stance::Offered), Stance::Offered);
-        assert_eq!(stance("[::1]:0", Stance::Required), Stance::Required);
+        assert_eq!(stance("127.0.0.1:0", Security::Beyond), Stance::Offered);
+        assert_eq!(
+            stance("127.0.0.1:0", Security::Tcp),
+            Stance::Required,
+            "a port is open to everybody here"
+        );
+        assert_eq!(stance("[::1]:0", Security::Everywhere), Stance::Required);
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:10809"] {
-            assert_eq!(stance(address, Stance::Offered), Stance::Required);
+            assert_eq!(stance(address, Security::Beyond), Stance::Required);
         }
         let listener =
-            Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")), Stance::Refused);
+            Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().expect("an address")), Security::None);
         match listener.expect("bound").address() {
             Listen::Tcp(address) => assert_ne!(address.port(), 0),
             Listen::Unix { .. } => unreachable!("asked for TCP"),

@@ -3,7 +3,7 @@
 
 use crate::fields::Fields;
 use crate::handshake::{Description, Dialect, Exports, Handshake, Listed, Progress, Refusal, Terms};
-use crate::limits::{HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, bytes};
+use crate::limits::{HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, STATUS_DESCRIPTORS_MAX, bytes};
 use crate::proto::EXTENDED_REQUEST_BYTES;
 use crate::session::{Ask, Phase, Session, Slot, Step};
 use crate::tls::Stance;
@@ -12,8 +12,8 @@ use thinpool::{Action, ChangeStatus, ExtentKind, ExtentStatus, Payload};
 
 /// Bytes of every rehearsed export.
 const SIZE: u64 = 1 << 20;
-/// A header or two more than what is staged at once.
-const SLACK_BYTES: usize = 128 << 10;
+/// A chunk of one context, and a header or two, more than what is staged at once.
+const SLACK_BYTES: usize = 16 * STATUS_DESCRIPTORS_MAX + (4 << 10);
 
 /// A fixed list of exports; their names, and whether they are read-only.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use crate::proto::{
 use crate::request::{Fault, Layout};
 use crate::status::Descriptor;
 use blockstore::Buffer;
+use std::collections::VecDeque;
 use zeros::Runs;
 
 mod zeros;
@@ -36,7 +37,8 @@ pub(crate) enum Body {
     Done,
     /// With the sentence, where the client can read one.
     Failed(Fault),
-    Status(Vec<Described>),
+    /// The contexts that are not staged yet.
+    Status(VecDeque<Described>),
     Read(ReadBody),
 }
 
@@ -77,7 +79,7 @@ impl Answer {
         match &mut self.body {
             Body::Done => self.head.done(out),
             Body::Failed(fault) => self.head.error(out, *fault),
-            Body::Status(described) => self.head.status(out, described),
+            Body::Status(described) => return self.head.status(out, described),
             Body::Read(read) => return read.stage(self.head, out, room),
         }
         Staged::Whole
@@ -171,28 +173,29 @@ impl Head {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// One chunk for each context.
-    fn status(self, out: &mut Vec<u8>, described: &[Described]) {
-        for (number, Described { context, descriptors }) in (1..).zip(described) {
-            let flags = if number == described.len() { REPLY_FLAG_DONE } else { 0 };
-            if self.dialect == Dialect::Extended {
-                self.chunk(out, flags, REPLY_BLOCK_STATUS_EXT, 8 + 16 * descriptors.len());
-                out.extend(context.to_be_bytes());
-                out.extend(length_32(descriptors.len()).to_be_bytes());
-                for descriptor in descriptors {
-                    out.extend(descriptor.length.to_be_bytes());
-                    out.extend(u64::from(descriptor.flags).to_be_bytes());
-                }
-            } else {
-                self.chunk(out, flags, REPLY_BLOCK_STATUS, 4 + 8 * descriptors.len());
-                out.extend(context.to_be_bytes());
-                for descriptor in descriptors {
-                    let length = u32::try_from(descriptor.length).expect("no longer than the request");
-                    out.extend(length.to_be_bytes());
-                    out.extend(descriptor.flags.to_be_bytes());
-                }
+    /// One chunk for each context, one a time.
+    fn status(self, out: &mut Vec<u8>, described: &mut VecDeque<Described>) -> Staged {
+        let Some(Described { context, descriptors }) = described.pop_front() else { return Staged::Whole };
+        let (flags, staged) =
+            if described.is_empty() { (REPLY_FLAG_DONE, Staged::Whole) } else { (0, Staged::Partly) };
+        if self.dialect == Dialect::Extended {
+            self.chunk(out, flags, REPLY_BLOCK_STATUS_EXT, 8 + 16 * descriptors.len());
+            out.extend(context.to_be_bytes());
+            out.extend(length_32(descriptors.len()).to_be_bytes());
+            for descriptor in descriptors {
+                out.extend(descriptor.length.to_be_bytes());
+                out.extend(u64::from(descriptor.flags).to_be_bytes());
+            }
+        } else {
+            self.chunk(out, flags, REPLY_BLOCK_STATUS, 4 + 8 * descriptors.len());
+            out.extend(context.to_be_bytes());
+            for descriptor in descriptors {
+                let length = u32::try_from(descriptor.length).expect("no longer than the request");
+                out.extend(length.to_be_bytes());
+                out.extend(descriptor.flags.to_be_bytes());
             }
         }
+        staged
     }
 }
 

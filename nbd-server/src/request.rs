@@ -65,6 +65,11 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    pub(crate) fn is_whole_blocks(self) -> bool {
+        let block = u64::from(BLOCK_BYTES_PREFERRED);
+        self.offset.is_multiple_of(block) && self.length.is_multiple_of(block)
+    }
+
     /// The length of what is in memory: a payload.
     pub(crate) fn payload_bytes(self) -> usize {
         usize::try_from(self.length).expect("payloads are bounded")
@@ -214,11 +219,9 @@ fn check_range(header: &Header, size: u64) -> Result<Range, Fault> {
     Ok(Range { offset, length })
 }
 
-/// Whether zeroing is quicker than writing zeros: where whole blocks may become holes.
+/// Whether zeroing is quicker than writing zeros: where nothing but whole blocks becomes holes.
 fn is_fast(range: Range, holes: Holes) -> bool {
-    let block = u64::from(BLOCK_BYTES_PREFERRED);
-    let whole = range.offset.checked_next_multiple_of(block).and_then(|first| first.checked_add(block));
-    holes == Holes::Allowed && whole.is_some_and(|end| end <= range.offset + range.length)
+    holes == Holes::Allowed && range.is_whole_blocks()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::exports::ExportTable;
 use crate::limits::Limits;
 use crate::listen::{Listen, Listener};
 use crate::signal::Signal;
-use crate::tls::{Stance, Tls};
+use crate::tls::{Security, Stance, Tls};
 use crate::worker::{self, Message};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// What TLS is made of; without it there is none, and nothing is listened on but Unix sockets and loopback addresses.
     pub tls: Option<Tls>,
-    /// Talk over TLS only, on every socket; beyond loopback addresses it is so anyway.
+    /// Talk over TLS only, on every socket; beyond loopback addresses, and with grants on all of TCP, it is so anyway.
     pub tls_required: bool,
     /// Threads; each has its own channel to the pool. At least one.
     pub workers: usize,
@@ -64,11 +64,7 @@ impl Server {
 
     /// The same, also on sockets that listen already.
     pub fn start_on(pool: &Pool, options: ServerOptions, inherited: Vec<OwnedFd>) -> Result<Self, Error> {
-        let secure = match (&options.tls, options.tls_required) {
-            (None, _) => Stance::Refused,
-            (Some(_), false) => Stance::Offered,
-            (Some(_), true) => Stance::Required,
-        };
+        let secure = options.tls.as_ref().map_or(Security::None, |tls| tls.security(options.tls_required));
         let adopted = inherited.into_iter().map(|socket| Listener::adopt(socket, secure));
         let bound = options.listen.iter().map(|listen| Listener::bind(listen, secure));
         let listeners = adopted.chain(bound).collect::<Result<Vec<_>, _>>()?;

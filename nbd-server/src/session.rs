@@ -7,7 +7,7 @@
 use crate::contexts::Context;
 use crate::handshake::Terms;
 use crate::limits::{
-    Limits, PAYLOAD_SKIP_BYTES_MAX, STAGE_BYTES, STATUS_BYTES, STATUS_DESCRIPTORS_MAX, bytes,
+    Limits, PAYLOAD_SKIP_BYTES_MAX, STAGE_BYTES, STATUS_BYTES, STATUS_DESCRIPTORS_MAX, ZEROES_BYTES, bytes,
 };
 use crate::proto::Errno;
 use crate::reply::{Answer, Body, Head, ReadBody, Staged, fault_of};
@@ -170,11 +170,22 @@ impl Session {
     /// A slot for a request, unless that is one too many or its payload too much.
     fn occupy(&mut self, header: &Header, command: Option<Command>) -> Option<Slot> {
         let (weight, kind) = match command {
-            Some(Command::Read { range, layout }) => (range.length, Kind::Read(range, layout)),
+            // What is not whole blocks is read into a buffer beside the client's.
+            Some(Command::Read { range, layout }) if range.is_whole_blocks() => {
+                (range.length, Kind::Read(range, layout))
+            }
+            Some(Command::Read { range, layout }) => (2 * range.length, Kind::Read(range, layout)),
             Some(Command::Write { range, .. }) => (range.length, Kind::Plain),
             Some(Command::Status { range, descriptors }) => {
                 let contexts = u64::try_from(self.terms.contexts.len()).expect("few");
                 (u64::from(STATUS_BYTES) * contexts, Kind::Status(Box::new(Survey::new(range, descriptors))))
+            }
+            Some(Command::Cache { .. }) => (u64::from(STATUS_BYTES), Kind::Plain),
+            // Blocks of zeros are written a mebibyte at a time, a hole with bytes beside it in four.
+            Some(Command::WriteZeroes { range, holes, .. })
+                if holes == Holes::Forbidden || !range.is_whole_blocks() =>
+            {
+                (range.length.min(ZEROES_BYTES), Kind::Plain)
             }
             _ => (0, Kind::Plain),
         };

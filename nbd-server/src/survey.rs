@@ -4,6 +4,7 @@ use crate::contexts::Context;
 use crate::reply::Described;
 use crate::request::{Descriptors, Range};
 use crate::status;
+use std::collections::VecDeque;
 use thinpool::Payload;
 
 /// What is told already, in the order of the connection's contexts.
@@ -45,7 +46,7 @@ impl Survey {
         Some(self.described.len())
     }
 
-    pub(crate) fn described(&mut self) -> Vec<Described> {
-        std::mem::take(&mut self.described)
+    pub(crate) fn described(&mut self) -> VecDeque<Described> {
+        std::mem::take(&mut self.described).into()
     }
 }

@@ -44,6 +44,18 @@ pub(crate) enum Access {
     Matching(Vec<String>),
 }
 
+/// Where TLS is required of those who connect from the machine itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// There is no TLS.
+    None,
+    /// Nowhere: the machine says who may connect.
+    Beyond,
+    /// On TCP, because certificates say who may have what, and anybody on the machine can connect to a port.
+    Tcp,
+    Everywhere,
+}
+
 /// What one connection may do about TLS before it chooses an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stance {
@@ -70,7 +82,8 @@ impl Tls {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        if path(REVOKED).exists() {
+        // A link to a file that is not there is a mistake, not the absence of a list.
+        if path(REVOKED).symlink_metadata().is_ok() {
             clients = clients.with_crls(pems::<CertificateRevocationListDer<'static>>(&path(REVOKED))?);
         }
         let clients = clients.build().map_err(|error| wrong(AUTHORITY, &error))?;
@@ -87,6 +100,14 @@ impl Tls {
         Ok(Self { config: Arc::new(config), grants: grants.into() })
     }
 
+    pub(crate) fn security(&self, is_required: bool) -> Security {
+        match (is_required, self.grants.is_empty()) {
+            (true, _) => Security::Everywhere,
+            (false, false) => Security::Tcp,
+            (false, true) => Security::Beyond,
+        }
+    }
+
     pub(crate) fn connection(&self) -> Result<ServerConnection, rustls::Error> {
         ServerConnection::new(self.config.clone())
     }
@@ -100,7 +121,8 @@ impl Tls {
         let certificate = shown.and_then(|certificate| EndEntityCert::try_from(certificate).ok());
         let names: Vec<&str> =
             certificate.iter().flat_map(|certificate| certificate.valid_dns_names()).collect();
-        let own = self.grants.iter().filter(|grant| names.contains(&grant.name.as_str()));
+        let is_named = |grant: &&Grant| names.iter().any(|name| name.eq_ignore_ascii_case(&grant.name));
+        let own = self.grants.iter().filter(is_named);
         Access::Matching(own.flat_map(|grant| grant.exports.iter().cloned()).collect())
     }
 }
@@ -134,7 +156,7 @@ impl FromStr for Grant {
         if name.is_empty() || exports.iter().any(String::is_empty) {
             return Err("a name or an export of it is empty");
         }
-        Ok(Self { name: name.to_ascii_lowercase(), exports })
+        Ok(Self { name: name.to_owned(), exports })
     }
 }
 
@@ -183,7 +205,7 @@ mod tests {
     #[test]
     fn a_grant_names_a_host_and_its_exports() {
         let grant: Grant = "Host7.example=vm7,golden@*".parse().expect("a grant");
-        assert_eq!((grant.name.as_str(), grant.exports.len()), ("host7.example", 2));
+        assert_eq!((grant.name.as_str(), grant.exports.len()), ("Host7.example", 2));
         for wrong in ["host7", "=vm7", "host7=", "host7=vm1,"] {
             assert!(wrong.parse::<Grant>().is_err(), "{wrong}");
         }

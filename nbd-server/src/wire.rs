@@ -6,7 +6,7 @@
 use crate::limits::TLS_RECEIVE_BYTES;
 use crate::tls::{Access, Tls};
 use rustls::ServerConnection;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -21,11 +21,17 @@ pub(crate) struct Wire {
     /// Any stream socket: to the ring, Unix and TCP sockets are the same.
     stream: UnixStream,
     tls: RefCell<Option<Box<ServerConnection>>>,
+    /// The client has said in TLS that nothing more comes.
+    has_ended: Cell<bool>,
 }
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { stream: UnixStream::from_std(socket.into()), tls: RefCell::new(None) }
+        Self {
+            stream: UnixStream::from_std(socket.into()),
+            tls: RefCell::new(None),
+            has_ended: Cell::new(false),
+        }
     }
 
     /// Ends all traffic at once.
@@ -42,12 +48,13 @@ impl Wire {
         let mut plain = bytes;
         let before = plain.len();
         while plain.len() == before {
+            if self.has_ended.get() {
+                return Err(Gone);
+            }
             let room = TLS_RECEIVE_BYTES.min(plain.capacity() - before);
             let sealed = self.read(Vec::with_capacity(room)).await?;
             let end = self.with_tls(|tls| open(tls, &sealed, &mut plain))?;
-            if end == End::Closed && plain.len() == before {
-                return Err(Gone);
-            }
+            self.has_ended.set(end == End::Closed);
         }
         Ok(plain)
     }
@@ -95,10 +102,10 @@ impl Wire {
         while self.with_tls(|tls| Ok(tls.is_handshaking()))? {
             let sealed = self.read(Vec::with_capacity(TLS_RECEIVE_BYTES)).await?;
             let opened = self.with_tls(|tls| open(tls, &sealed, &mut plain));
-            // An alert tells the client why, so it is sent before it is given up.
+            // An alert tells the client why its certificate will not do, so it is sent before the client is given up.
             let said = self.with_tls(said)?;
             self.write(said).await?;
-            opened?;
+            self.has_ended.set(opened? == End::Closed);
         }
         let access = self.with_tls(|connection| Ok(tls.access(connection)))?;
         Ok((access, plain))

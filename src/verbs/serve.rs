@@ -79,8 +79,14 @@ fn serve(
             return Err(failure);
         }
     };
-    let watchdog = Watchdog::start(local.pool());
-    let ready = announce(&server, is_activated);
+    let watchdog = Watchdog::start(local.pool()).map_err(|error| {
+        let why = format!("no thread can be started that tells the service manager of it: {error}");
+        Failure::new(Code::Failed, WHAT, why, "a higher TasksMax")
+    });
+    let (watchdog, ready) = match watchdog {
+        Ok(watchdog) => (watchdog, announce(&server, is_activated)),
+        Err(failure) => (None, Err(failure)),
+    };
     if ready.is_ok() {
         service_manager::tell(&NotifyState::Ready);
         signals.forever().next();
@@ -90,7 +96,7 @@ fn serve(
     }
     server.shutdown();
     control.stop();
-    if let Ok(Some(watchdog)) = watchdog {
+    if let Some(watchdog) = watchdog {
         watchdog.stop();
     }
     drop(doors);

@@ -142,7 +142,7 @@ fn options_are_answered_as_qemus_server_answers_them() {
     place.ok(&["volume", "create", "v", "--size", "16M"]);
     let daemon = place.serve(&["--default-export", "v"]);
     let image = place.disk("image.raw", 16, 7, &[1]);
-    let oracle = QemuNbd::serve(&place.path("oracle.sock"), path(&image), "v");
+    let oracle = QemuNbd::serve(&place.path("oracle"), path(&image), "v");
     let ours = place.path("nbd.sock");
     let (mut asked, mut differed) = (0, 0);
     let every = [

@@ -69,14 +69,15 @@ pub(crate) struct QemuNbd {
 }
 
 impl QemuNbd {
-    pub(crate) fn serve(socket: &Path, file: &str, export: &str) -> Self {
-        let pid_file = socket.with_extension("pid");
+    /// `directory` is made for its socket: nobody else writes there.
+    pub(crate) fn serve(directory: &Path, file: &str, export: &str) -> Self {
+        std::fs::create_dir(directory).expect("a new directory");
+        let (socket, pid_file) = (directory.join("socket"), directory.join("pid"));
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("a watch");
-        let directory = socket.parent().expect("a path in a directory");
         inotify::add_watch(&watch, directory, inotify::WatchFlags::MODIFY).expect("watched");
         let child = Command::new("qemu-nbd")
             .args(["--persistent", "--shared=0", "--format=raw", "--allocation-depth", "-x", export, "-k"])
-            .arg(socket)
+            .arg(&socket)
             .arg("--pid-file")
             .arg(&pid_file)
             .arg(file)
@@ -84,7 +85,7 @@ impl QemuNbd {
             .stderr(Stdio::null())
             .spawn()
             .expect("qemu-nbd starts (see scripts/install-test-tools)");
-        let server = Self { child, socket: socket.to_owned() };
+        let server = Self { child, socket };
         // It writes its number when it listens.
         let seen = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&PATIENCE)).expect("waited for");
         assert_eq!(seen, 1, "qemu-nbd does not get ready");

@@ -98,7 +98,7 @@ impl Channel {
     /// Takes a request; gives it back when as many are in flight as the channel holds.
     ///
     /// # Panics
-    /// When the attachment is of another pool, or the request is one its door should have refused.
+    /// When the attachment is of another pool, or may not be written and the request writes it.
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         self.enqueue(request)?;
         self.send();

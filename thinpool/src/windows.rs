@@ -11,8 +11,12 @@ const WINDOWS_MAX: u64 = 16_384;
 /// The places of a volume's windows, published or not, and each until it is full.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    places: Vec<Place>,
+    pages: Vec<Option<Box<Page>>>,
 }
+
+/// Memory is taken for what is written, wherever that is.
+const PAGE_WINDOWS: usize = 64;
+type Page = [Place; PAGE_WINDOWS];
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -25,7 +29,11 @@ impl Windows {
     /// The address at which `at` would stand in its window's place.
     pub(crate) fn get(&self, at: LogicalBlock) -> Option<BlockAddress> {
         let window = at.0 / WINDOW_BLOCKS;
-        let place = self.places.get(index_of(window)).filter(|place| place.window == window)?;
+        let (page, index) = index_of(window);
+        let place = self.pages.get(page)?.as_ref()?[index];
+        if place.window != window {
+            return None;
+        }
         Some(place.base?.offset_by(at.0 % WINDOW_BLOCKS))
     }
 
@@ -33,16 +41,20 @@ impl Windows {
     pub(crate) fn put(&mut self, at: LogicalBlock, address: BlockAddress) {
         let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
         let window = at.0 / WINDOW_BLOCKS;
-        let index = index_of(window);
-        if index >= self.places.len() {
-            self.places.resize(index + 1, Place { window: 0, base: None });
+        let (page, index) = index_of(window);
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
         }
-        self.places[index] = Place { window, base: Some(BlockAddress(base)) };
+        let empty = || Box::new([Place { window: 0, base: None }; PAGE_WINDOWS]);
+        let page = self.pages[page].get_or_insert_with(empty);
+        page[index] = Place { window, base: Some(BlockAddress(base)) };
     }
 }
 
-fn index_of(window: u64) -> usize {
-    usize::try_from(window % WINDOWS_MAX).expect("less than the bound")
+/// The page of a window's entry, and its place in it.
+fn index_of(window: u64) -> (usize, usize) {
+    let index = usize::try_from(window % WINDOWS_MAX).expect("less than the bound");
+    (index / PAGE_WINDOWS, index % PAGE_WINDOWS)
 }
 
 #[cfg(test)]
@@ -61,5 +73,14 @@ mod tests {
         assert_eq!(windows.get(far), None, "nobody is given another window's place");
         windows.put(far, BlockAddress(5003));
         assert_eq!((windows.get(near), windows.get(far)), (None, Some(BlockAddress(5003))));
+    }
+
+    #[test]
+    fn a_place_at_the_end_takes_no_memory_for_all_before_it() {
+        let mut windows = Windows::default();
+        let last = LogicalBlock((WINDOWS_MAX - 1) * WINDOW_BLOCKS);
+        windows.put(last, BlockAddress(7));
+        assert_eq!(windows.get(last), Some(BlockAddress(7)));
+        assert_eq!(windows.pages.iter().flatten().count(), 1);
     }
 }

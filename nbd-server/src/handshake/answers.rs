@@ -1,7 +1,6 @@
 //! The bytes of option replies ("Option reply types" of the specification).
 
 use super::{Description, Dialect, Listed};
-use crate::contexts::Context;
 use crate::fields::clip;
 use crate::limits::{
     BLOCK_BYTES_MIN, BLOCK_BYTES_PREFERRED, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX,
@@ -85,6 +84,6 @@ pub(super) fn list(out: &mut Vec<u8>, exports: &[Listed]) {
 }
 
 /// One context with its number on the connection, which is zero where contexts are only listed.
-pub(super) fn context(out: &mut Vec<u8>, option: u32, id: u32, context: &Context) {
-    reply(out, option, REP_META_CONTEXT, &[&id.to_be_bytes(), context.name().as_bytes()]);
+pub(super) fn context(out: &mut Vec<u8>, option: u32, id: u32, name: &str) {
+    reply(out, option, REP_META_CONTEXT, &[&id.to_be_bytes(), name.as_bytes()]);
 }

@@ -197,8 +197,8 @@ fn block_status_answers_holes_and_data_and_one_descriptor_when_asked_for_one() {
 #[test]
 fn zeroes_that_must_be_fast_are_refused_where_they_are_not() {
     let mut session = session(structured());
-    let fast = |flags, length| request(CMD_WRITE_ZEROES, CMD_FLAG_FAST_ZERO | flags, 1, 512, length);
-    assert_eq!(refused(&mut session, &fast(0, 4096)), 95, "no whole block is in it");
+    let fast = |flags, length| request(CMD_WRITE_ZEROES, CMD_FLAG_FAST_ZERO | flags, 1, 4096, length);
+    assert_eq!(refused(&mut session, &fast(0, 4608)), 95, "part of a block has to be written");
     assert_eq!(refused(&mut session, &fast(CMD_FLAG_NO_HOLE, 65536)), 95, "blocks have to be written");
     let (_, action) = submit(&mut session, &fast(0, 65536));
     assert!(matches!(action, Action::WriteZeroes { space: ZeroSpace::Release, .. }));

@@ -11,9 +11,11 @@ use crate::request::{ChangeStatus, Payload};
 use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
 use cow_tree::{DiffStep, Missing};
 
-/// Nodes that are looked at with the volume's lock held, and how often: bounds the time that others wait.
-const VISITS_MAX: usize = 256;
-const LOOKS_MAX: usize = 4096;
+/// Nodes that are looked at with the volume's lock held, looks before others on the channel have their turn, and looks for one
+/// request.
+const VISITS_MAX: usize = 64;
+const TURN_LOOKS: usize = 16;
+const LOOKS_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -67,7 +69,16 @@ impl Channel {
         };
         match found {
             Err(Missing(pointer)) => self.fetch_node(index, slot, pointer),
-            Ok(()) if !work.is_complete() => Flow::Again,
+            Ok(()) if !work.is_complete() => {
+                let has_its_turn = !work.looks.is_multiple_of(TURN_LOOKS);
+                if has_its_turn {
+                    return Flow::Again;
+                }
+                // Outside the epoch, nodes of the copy may be thinned out and their blocks taken by others.
+                work.then = None;
+                self.leave_epoch(slot);
+                Flow::Rest
+            }
             Ok(()) => {
                 work.found.truncate(work.limit);
                 Flow::Done(Ok(Payload::Changes(std::mem::take(&mut work.found))))

@@ -9,7 +9,9 @@ use crate::request::{Depths, ExtentKind, ExtentStatus, Payload};
 use cow_tree::units::{BLOCK_BYTES, LogicalBlock};
 use cow_tree::{Found, Missing};
 
-/// Mappings that are looked at for one request: bounds the time that others on the channel wait.
+/// Mappings that are looked at with the volume's lock held, before others on the channel have their turn, and for one request.
+const LOCKED_LOOKS: usize = 256;
+const TURN_LOOKS: usize = 1024;
 const LOOKS_MAX: usize = 16_384;
 
 #[derive(Debug)]
@@ -66,6 +68,13 @@ impl Channel {
         }
         match self.look_up_kinds(slot.attachment.live(), work) {
             Err(Missing(pointer)) => self.fetch_node(index, slot, pointer),
+            Ok(()) if !work.is_complete() => {
+                if !work.looks.is_multiple_of(TURN_LOOKS) {
+                    return Flow::Again;
+                }
+                self.leave_epoch(slot);
+                Flow::Rest
+            }
             Ok(()) => {
                 work.found.truncate(work.limit);
                 Flow::Done(Ok(Payload::Extents(std::mem::take(&mut work.found))))
@@ -76,7 +85,8 @@ impl Channel {
     fn look_up_kinds(&self, live: &Live, work: &mut Extents) -> Result<(), Missing> {
         let body = live.read();
         let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
-        while !work.is_complete() {
+        let looks = work.looks;
+        while !work.is_complete() && work.looks < looks + LOCKED_LOOKS {
             let at = work.offset + work.done;
             let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes))? {
                 Found::Hole { end, .. } => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
