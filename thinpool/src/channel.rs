@@ -234,6 +234,12 @@ impl Channel {
         }
     }
 
+    /// Nobody waits for a request that lets others go first.
+    fn rest(&self, slot: &mut Slot) -> Flow {
+        self.leave_epoch(slot);
+        Flow::Rest
+    }
+
     /// Runs a request until it waits or ends.
     fn drive(&mut self, index: usize) {
         let mut slot = self.slots[index].take().expect("only occupied slots are driven");

@@ -29,13 +29,19 @@ fn changes(engine: &mut Engine, v: &Attachment, since: &Attachment, limit: usize
     changes.iter().map(|ChangeStatus { length, changed }| (length / BLOCK, *changed)).collect()
 }
 
-#[test]
-fn every_block_is_as_deep_as_its_owner_is_up_the_lineage() {
+/// A volume of eight blocks, half of them written, and its snapshot `v@1`.
+fn with_a_snapshot() -> (Engine, Attachment) {
     let mut engine = Engine::new(1024 * MIB);
     engine.must(volume("v", 8 * BLOCK));
     let v = engine.attach("v");
     engine.write(&v, 0, &[1; 4 * 4096]).expect("space is there");
     engine.must(snapshot("v@1"));
+    (engine, v)
+}
+
+#[test]
+fn every_block_is_as_deep_as_its_owner_is_up_the_lineage() {
+    let (mut engine, v) = with_a_snapshot();
     engine.write(&v, BLOCK, &[2; 4096]).expect("space is there");
     engine.must(snapshot("v@2"));
     engine.write(&v, 2 * BLOCK, &[3; 4096]).expect("space is there");
@@ -55,11 +61,7 @@ fn every_block_is_as_deep_as_its_owner_is_up_the_lineage() {
 
 #[test]
 fn what_changed_since_a_snapshot_is_what_was_written_or_trimmed_since() {
-    let mut engine = Engine::new(1024 * MIB);
-    engine.must(volume("v", 8 * BLOCK));
-    let v = engine.attach("v");
-    engine.write(&v, 0, &[1; 4 * 4096]).expect("space is there");
-    engine.must(snapshot("v@1"));
+    let (mut engine, v) = with_a_snapshot();
     let then = engine.look("v@1");
     assert_eq!(changes(&mut engine, &v, &then, 9), [(8, false)]);
     engine.write(&v, BLOCK, &[2; 4096]).expect("space is there");

@@ -76,8 +76,7 @@ impl Channel {
                 }
                 // Outside the epoch, nodes of the copy may be thinned out and their blocks taken by others.
                 work.then = None;
-                self.leave_epoch(slot);
-                Flow::Rest
+                self.rest(slot)
             }
             Ok(()) => {
                 work.found.truncate(work.limit);

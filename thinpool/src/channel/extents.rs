@@ -69,11 +69,8 @@ impl Channel {
         match self.look_up_kinds(slot.attachment.live(), work) {
             Err(Missing(pointer)) => self.fetch_node(index, slot, pointer),
             Ok(()) if !work.is_complete() => {
-                if !work.looks.is_multiple_of(TURN_LOOKS) {
-                    return Flow::Again;
-                }
-                self.leave_epoch(slot);
-                Flow::Rest
+                let has_its_turn = !work.looks.is_multiple_of(TURN_LOOKS);
+                if has_its_turn { Flow::Again } else { self.rest(slot) }
             }
             Ok(()) => {
                 work.found.truncate(work.limit);
@@ -85,8 +82,9 @@ impl Channel {
     fn look_up_kinds(&self, live: &Live, work: &mut Extents) -> Result<(), Missing> {
         let body = live.read();
         let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
-        let looks = work.looks;
-        while !work.is_complete() && work.looks < looks + LOCKED_LOOKS {
+        // To the next multiple, also after a look that met a node to be read first: turns end at multiples.
+        let upto = (work.looks / LOCKED_LOOKS + 1) * LOCKED_LOOKS;
+        while !work.is_complete() && work.looks < upto {
             let at = work.offset + work.done;
             let (end, kind) = match body.tree.lookup(&self.nodes, LogicalBlock(at / block_bytes))? {
                 Found::Hole { end, .. } => (end.0.saturating_mul(block_bytes), ExtentKind::Hole),
