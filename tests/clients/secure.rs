@@ -99,12 +99,18 @@ fn is_let_in(uri: &str) -> bool {
     status.expect("nbdinfo starts (see scripts/install-test-tools)").success()
 }
 
-#[test]
-fn whoever_has_a_certificate_of_the_authority_is_served_over_tls_and_nobody_else() {
+/// A pool with the volume `v`, an authority, and what a server of its shows.
+fn with_server() -> (Place, Authority, PathBuf) {
     let place = Place::new().with_pool();
     place.ok(&["volume", "create", "v", "--size", "64M"]);
     let authority = Authority::new("operator");
     let server = authority.directory(&place, "server", "localhost", None);
+    (place, authority, server)
+}
+
+#[test]
+fn whoever_has_a_certificate_of_the_authority_is_served_over_tls_and_nobody_else() {
+    let (place, authority, server) = with_server();
     let good = authority.directory(&place, "good", "host7", None);
     let daemon = place.serve(&["--tls", path(&server), "--tls-required", "--tcp", "127.0.0.1:0"]);
     assert!(daemon.ready.contains(" nbds+unix:///?socket=") && daemon.ready.contains(" nbds://127.0.0.1:"));
@@ -182,10 +188,7 @@ fn a_certificate_opens_the_exports_that_are_granted_to_its_name_and_shows_no_oth
 
 #[test]
 fn a_certificate_that_was_taken_back_is_worth_nothing() {
-    let place = Place::new().with_pool();
-    place.ok(&["volume", "create", "v", "--size", "1M"]);
-    let authority = Authority::new("operator");
-    let server = authority.directory(&place, "server", "localhost", None);
+    let (place, authority, server) = with_server();
     let lost = authority.directory(&place, "lost", "lost", None);
     let kept = authority.directory(&place, "kept", "kept", None);
     authority.revoke(&server, "lost");
@@ -200,10 +203,7 @@ fn a_certificate_that_was_taken_back_is_worth_nothing() {
 
 #[test]
 fn what_is_missing_for_tls_is_named_and_without_it_nobody_listens_beyond_the_machine() {
-    let place = Place::new().with_pool();
-    place.ok(&["volume", "create", "v", "--size", "1M"]);
-    let authority = Authority::new("operator");
-    let server = authority.directory(&place, "server", "localhost", None);
+    let (place, _, server) = with_server();
     fs::remove_file(server.join("server-key.pem")).expect("removed");
     place.run(&["serve", "--tls", path(&server)]).fails(2, "server-key.pem");
     place.run(&["serve", "--tcp", "192.0.2.1:10809"]).fails(2, "without TLS");
