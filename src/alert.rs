@@ -11,6 +11,12 @@ pub(crate) struct Thresholds {
     pub(crate) overcommit_max: f64,
 }
 
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { warn_percent: 85, critical_percent: 95, overcommit_max: 8.0 }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {

@@ -1,38 +1,92 @@
 //! What can be typed.
 
+mod pools;
+mod serving;
+mod volumes;
+
+use crate::complete;
+use crate::labels::Selector;
 use crate::output::Format;
-use crate::size::Size;
 use blockstore::Engine;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nbd_server::Grant;
-use std::net::SocketAddr;
+use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
+
+pub(crate) use pools::{PoolCreateArguments, PoolPathArguments, PoolStatusArguments, PoolVerb};
+pub(crate) use serving::{
+    ExportArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
+};
+pub(crate) use volumes::{
+    CloneArguments, CloneVerb, ImageImportArguments, ImageVerb, LabelArguments, ListArguments, ManyArguments,
+    RemoveArguments, RollbackArguments, SnapVerb, SnapshotArguments, VolumeCreateArguments,
+    VolumeResizeArguments, VolumeVerb,
+};
 
 /// Thin pools, golden images and linked clones for virtual machines.
 ///
-/// Names are VOLUME, VOLUME@SNAPSHOT and IMAGE@VERSION; 'desk-{01..25}' stands for 25 of them.
+/// Names are VOLUME, VOLUME@SNAPSHOT and IMAGE@VERSION, with POOL/ before them where the pool is not given otherwise;
+/// 'desk-{01..25}' stands for 25 of them, and 'desk-*' for all there are.
 /// Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 conflict or busy, 5 capacity, 6 needs --yes,
 /// 7 daemon unreachable, 8 partly done; of pool check: 0 clean, 2 errors, 3 leaked blocks only.
 #[derive(Debug, Parser)]
 #[command(name = "offshoot", version, max_term_width = 100, verbatim_doc_comment)]
+#[command(
+    after_help = "Begin with: offshoot quickstart\nSomething is wrong: offshoot doctor, offshoot explain CODE"
+)]
 pub(crate) struct Arguments {
-    /// The pool: a file or a block device
-    #[arg(long, global = true, value_name = "PATH", env = "OFFSHOOT_POOL")]
+    /// The pool: its name, its file or its block device; by default the only one there is
+    #[arg(long, global = true, value_name = "POOL", env = "OFFSHOOT_POOL", help_heading = "Global options")]
+    #[arg(add = ArgValueCandidates::new(complete::pools))]
     pub(crate) pool: Option<PathBuf>,
+    /// The socket of a daemon, instead of looking for one that holds the pool
+    #[arg(long, global = true, value_name = "PATH", env = "OFFSHOOT_API", help_heading = "Global options")]
+    pub(crate) api: Option<PathBuf>,
     /// Which way the pool's bytes take, where no daemon holds the pool
-    #[arg(long, global = true, value_enum, default_value = "auto", env = "OFFSHOOT_IO")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        env = "OFFSHOOT_IO",
+        help_heading = "Global options"
+    )]
     pub(crate) io: IoEngine,
+    #[command(flatten)]
+    pub(crate) view: View,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct View {
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
     /// Exact bytes instead of KiB, MiB, GiB
     #[arg(long, global = true)]
     pub(crate) bytes: bool,
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
+    /// Columns of a list, by their names in JSON
+    #[arg(long, global = true, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// Sort a list by a column; '-' before it for the largest first
+    #[arg(long, global = true, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+    /// No headings above a table or CSV
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+    /// Only what has these labels: 'env=lab,!old'
+    #[arg(short = 'l', long, global = true, value_name = "LABELS")]
+    pub(crate) selector: Option<Selector>,
+    /// Show it again every so many seconds
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", require_equals = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) watch: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum IoEngine {
     /// io_uring, unless the kernel forbids it or it gains nothing
     Auto,
@@ -57,271 +111,151 @@ impl From<IoEngine> for Engine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Make, check and grow pools
+    /// Make, find, check and grow pools
     #[command(subcommand)]
     Pool(PoolVerb),
     /// Golden images: import, list, remove
     #[command(subcommand)]
     Image(ImageVerb),
-    /// Volumes that are not clones: create, resize, remove
+    /// Volumes that are not clones, and what all volumes have: create, resize, remove
     #[command(subcommand)]
     Volume(VolumeVerb),
-    /// Make volumes from an image version or a snapshot; no data is copied
-    Clone(CloneArguments),
-    /// Take snapshots, all at one instant
-    Snapshot(SnapshotArguments),
-    /// Return a volume to one of its snapshots; what it held since is dropped
-    Rollback(RollbackArguments),
-    /// Remove volumes, snapshots or image versions
-    Rm(RemoveArguments),
+    /// Volumes from an image version or a snapshot; no data is copied
+    #[command(subcommand)]
+    Clone(CloneVerb),
+    /// Points in time of volumes
+    #[command(subcommand)]
+    Snap(SnapVerb),
+    /// What is served to virtual machines
+    #[command(subcommand)]
+    Export(ExportVerb),
+    /// Long work of a daemon
+    #[command(subcommand)]
+    Job(JobVerb),
     /// List volumes, snapshots and image versions
-    Ls,
+    #[command(
+        after_help = "Examples:\n  offshoot ls\n  offshoot ls -l env=lab --sort -owned --columns name,owned,origin"
+    )]
+    Ls(ListArguments),
+    /// What was made from what
+    #[command(after_help = "Example:\n  offshoot tree p0")]
+    Tree(PoolPathArguments),
     /// Where the space is
-    Df,
-    /// Serve a volume, snapshot or version to a virtual machine; prints the socket
-    Export(ExportArguments),
-    /// End an export; its virtual machine is disconnected
-    Unexport { name: String },
-    /// List exports: who is connected, and what each has done since it began
-    Exports,
-    /// Serve the pool to guests, and to other offshoot commands, until SIGTERM
-    Serve(ServeArguments),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PoolVerb {
-    /// Make a pool in a new sparse file, or on a block device
-    Create(PoolCreateArguments),
-    /// Figures and alerts; exit code 5 when an alert is critical
-    Status(PoolStatusArguments),
-    /// Compare all metadata with each other; exit code 0 clean, 2 errors, 3 leaked blocks only
-    Check(PoolCheckArguments),
-    /// Give a pool more space
-    Grow(PoolGrowArguments),
-    /// Wait until the space of what was removed is free
-    Settle(PoolPathArguments),
-    /// Give back what removed names keep for their clones and no clone uses any more
-    Thin(PoolPathArguments),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PoolCreateArguments {
-    /// The new file, or a block device that holds no pool
-    pub(crate) path: PathBuf,
-    /// Size of the file, such as 800G; a block device is used whole
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) size: Option<Size>,
-    /// What the pool is called; by default like its file
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PoolStatusArguments {
-    /// The pool, instead of --pool
-    pub(crate) path: Option<PathBuf>,
-    /// Percent used that raises a warning
-    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) warn: u8,
-    /// Percent used that raises a critical alert
-    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) critical: u8,
-    /// Most that may be promised, as a multiple of the capacity; above it the alert is critical
-    #[arg(long, value_name = "RATIO", default_value_t = 8.0, value_parser = ratio)]
-    pub(crate) overcommit_max: f64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PoolCheckArguments {
-    /// The pool, instead of --pool
-    pub(crate) path: Option<PathBuf>,
-    /// Open the pool even when the writes acknowledged since it was last open are gone
-    #[arg(long)]
-    pub(crate) accept_lost_writes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PoolGrowArguments {
-    /// The pool, instead of --pool
-    pub(crate) path: Option<PathBuf>,
-    /// The new size of the file; a block device is used whole
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) size: Option<Size>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PoolPathArguments {
-    /// The pool, instead of --pool
-    pub(crate) path: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageVerb {
-    /// Make an image version from a raw file; holes and zeros take no space
-    Import(ImageImportArguments),
-    /// List image versions
-    Ls,
-    /// Remove image versions
-    Rm(ManyArguments),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImageImportArguments {
-    /// IMAGE@VERSION
-    pub(crate) version: String,
-    /// A raw disk image, or a block device
-    pub(crate) file: PathBuf,
-    /// Store only what differs from this version; by default from the newest of the same image
-    #[arg(long, value_name = "IMAGE@VERSION", conflicts_with = "no_base")]
-    pub(crate) base: Option<String>,
-    /// Store everything
-    #[arg(long)]
-    pub(crate) no_base: bool,
-    /// Take the file as raw even if it starts like another format
-    #[arg(long)]
-    pub(crate) force_raw: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum VolumeVerb {
-    /// Make an empty volume
-    Create(VolumeCreateArguments),
-    /// Change the size of a volume; making it smaller drops its end
-    Resize(VolumeResizeArguments),
-    /// Remove volumes
+    #[command(after_help = "Example:\n  offshoot df p0 --bytes")]
+    Df(PoolPathArguments),
+    /// Remove volumes, snapshots or image versions
+    #[command(
+        after_help = "Examples:\n  offshoot rm 'desk-{01..25}' --dry-run\n  offshoot rm desk-01 --recursive --yes"
+    )]
     Rm(RemoveArguments),
+    /// Set and remove labels, which lists can select by
+    #[command(after_help = "Example:\n  offshoot label 'desk-{01..25}' --set env=lab --unset old")]
+    Label(LabelArguments),
+    /// Who has changed what
+    #[command(after_help = "Example:\n  offshoot history --limit 20")]
+    History(HistoryArguments),
+    /// Serve pools to guests, and to other offshoot commands, until SIGTERM
+    #[command(
+        after_help = "Examples:\n  offshoot serve p0 p1\n  offshoot serve --config /etc/offshoot/offshoot.toml\n  offshoot --pool p0 serve --tcp 127.0.0.1:10809"
+    )]
+    Serve(ServeArguments),
+    /// Look for what would keep Offshoot from working here
+    #[command(after_help = "Example:\n  offshoot doctor")]
+    Doctor,
+    /// A first pool, image and clones, to try everything with
+    #[command(after_help = "Example:\n  offshoot quickstart")]
+    Quickstart(QuickstartArguments),
+    /// What an error code means, and what helps
+    #[command(after_help = "Example:\n  offshoot explain OFFSHOOT0501")]
+    Explain(ExplainArguments),
+    /// The script that makes a shell complete commands and names
+    #[command(after_help = "Example:\n  source <(offshoot completions bash)")]
+    Completions(CompletionsArguments),
+    /// Write the manual pages into a directory
+    #[command(after_help = "Example:\n  offshoot man /usr/share/man/man1")]
+    Man(ManArguments),
+}
+
+impl Verb {
+    /// Whether it shows items, which can be chosen from, sorted and printed in several forms.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Verb::Pool(PoolVerb::Ls)
+                | Verb::Image(ImageVerb::Ls(_))
+                | Verb::Volume(VolumeVerb::Ls(_))
+                | Verb::Clone(CloneVerb::Ls(_))
+                | Verb::Snap(SnapVerb::Ls(_))
+                | Verb::Export(ExportVerb::Ls(_))
+                | Verb::Job(JobVerb::Ls)
+                | Verb::Ls(_)
+                | Verb::Df(_)
+                | Verb::History(_)
+                | Verb::Doctor
+                | Verb::Explain(_)
+        )
+    }
+
+    /// Whether it only looks, so that it can be looked at again and again.
+    pub(crate) fn is_look(&self) -> bool {
+        let is_look = matches!(
+            self,
+            Verb::Tree(_) | Verb::Pool(PoolVerb::Status(_)) | Verb::Export(ExportVerb::Show(_))
+        );
+        is_look || self.is_list()
+    }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct VolumeCreateArguments {
-    pub(crate) names: Vec<String>,
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) size: Size,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VolumeResizeArguments {
-    pub(crate) name: String,
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) size: Size,
-    #[command(flatten)]
-    pub(crate) consent: Consent,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CloneArguments {
-    /// IMAGE@VERSION or VOLUME@SNAPSHOT
-    pub(crate) source: String,
-    /// The new volumes: desk-01, 'desk-{01..25}', '{lab,office}-pc'
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-    /// The size of the clones, if not the source's
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) size: Option<Size>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SnapshotArguments {
-    /// VOLUME@SNAPSHOT, 'desk-{01..25}@before'
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RollbackArguments {
-    /// VOLUME@SNAPSHOT
-    pub(crate) to: String,
-    #[command(flatten)]
-    pub(crate) consent: Consent,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RemoveArguments {
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-    /// Remove the snapshots of a volume with it
-    #[arg(short, long)]
-    pub(crate) recursive: bool,
-    #[command(flatten)]
-    pub(crate) consent: Consent,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ManyArguments {
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-    #[command(flatten)]
-    pub(crate) consent: Consent,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExportArguments {
-    /// VOLUME, VOLUME@SNAPSHOT or IMAGE@VERSION
-    pub(crate) name: String,
-    /// Over vhost-user-blk, to QEMU and other monitors; over NBD every name is served anyway
-    #[arg(long, required = true)]
-    pub(crate) vhost: bool,
-    /// The socket; by default in the run directory
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Permission bits of the socket
-    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = octal)]
-    pub(crate) socket_mode: u32,
-    /// Serve a volume that the guest cannot change
+pub(crate) struct HistoryArguments {
+    /// The newest so many
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Of all pools
     #[arg(long)]
-    pub(crate) read_only: bool,
-    /// Queues the guest may use, 1 to 16
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
-    pub(crate) queues: u16,
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ServeArguments {
-    /// The NBD socket; by default in the run directory
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Permission bits of the NBD socket
-    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = octal)]
-    pub(crate) socket_mode: u32,
-    /// Serve NBD here as well; beyond loopback addresses only with --tls
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) tcp: Option<SocketAddr>,
-    /// Offer TLS 1.3 with the ca-cert.pem, server-cert.pem, server-key.pem and, if there, ca-crl.pem of a directory
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) tls: Option<PathBuf>,
-    /// Talk over TLS only, on every socket
-    #[arg(long, requires = "tls")]
-    pub(crate) tls_required: bool,
-    /// Certificates of NAME get these exports, `*` standing for any characters; others none, and TCP needs TLS. By default all
-    /// get all
-    #[arg(long, value_name = "NAME=EXPORT,...", requires = "tls")]
-    pub(crate) tls_allow: Vec<Grant>,
-    /// What clients get who name no export
-    #[arg(long, value_name = "NAME")]
-    pub(crate) default_export: Option<String>,
-    /// Open the pool even when the writes acknowledged since it was last open are gone
-    #[arg(long)]
-    pub(crate) accept_lost_writes: bool,
+pub(crate) struct QuickstartArguments {
+    /// Where the pool's file goes
+    #[arg(default_value = ".")]
+    pub(crate) directory: PathBuf,
 }
 
-/// Leave to destroy something without being asked.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// OFFSHOOT0501, 0501; all of them where none is given
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Elvish,
+    #[value(name = "powershell")]
+    PowerShell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    pub(crate) directory: PathBuf,
+}
+
+/// How a change is to be made.
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Consent {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(ratio) if ratio.is_finite() && ratio > 0.0 => Ok(ratio),
-        _ => Err("a ratio is a number above 0, such as 4 or 2.5".to_owned()),
-    }
-}
-
-fn octal(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("a mode is three octal digits, such as 660".to_owned()),
-    }
+    /// Say what it would do, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

@@ -1,13 +1,18 @@
-//! How commands reach a pool that `offshoot serve` holds: one line of JSON each way over a Unix socket.
+//! How commands and programs reach the pools that `offshoot serve` holds: HTTP/1.1 with JSON over a Unix socket.
 //!
-//! The socket lies in a directory closed to other users, and the daemon asks the kernel who calls: only its own user
-//! and root are answered.
+//! The daemon asks the kernel who calls (SO_PEERCRED): its own user and root may do everything, others what their role lets
+//! them. What takes long is a job with an identifier, a stream of progress and a way to cancel it.
 
+mod access;
 mod client;
+mod jobs;
+mod route;
+mod routes;
 mod server;
 
+pub(crate) use access::{Access, Role};
 pub(crate) use client::Client;
-pub(crate) use server::ControlServer;
+pub(crate) use server::{Api, ControlServer, Hosted};
 
-/// Longest request or answer line, in bytes: ten thousand names fit, and as many exports with all their counters.
-const LINE_BYTES_MAX: u64 = 64 << 20;
+/// Largest body of a request, in bytes: ten thousand names fit.
+const BODY_BYTES_MAX: usize = 8 << 20;

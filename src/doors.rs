@@ -3,17 +3,22 @@
 use crate::explain;
 use crate::failure::{Code, Failure, sentence};
 use crate::handler::parse_name;
+use crate::output::say;
 use crate::run_directory::RunDirectory;
 use crate::wire::{ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
-use thinpool::{Access, Name, Pool};
+use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
+
+/// The property that has an export's order, so that it comes back.
+const PROPERTY: &str = "offshoot.export";
 
 /// Dropping it disconnects every virtual machine and waits for what is in flight.
 #[derive(Debug)]
 pub(crate) struct Doors {
     vhost: Server,
+    pool: Pool,
     directory: RunDirectory,
     pool_id: PoolId,
 }
@@ -22,11 +27,45 @@ impl Doors {
     pub(crate) fn open(pool: &Pool, pool_id: PoolId, directory: &RunDirectory) -> Result<Self, Failure> {
         let vhost = Server::start(pool, &ServerOptions::default())
             .map_err(|error| failure("the pool is not served".to_owned(), &error))?;
-        Ok(Self { vhost, directory: directory.clone(), pool_id })
+        Ok(Self { vhost, pool: pool.clone(), directory: directory.clone(), pool_id })
     }
 
-    /// When this returns, a virtual machine can connect.
+    /// When this returns, a virtual machine can connect. The export comes back when the pool is served again.
     pub(crate) fn export(&self, order: &ExportOrder) -> Result<ExportView, Failure> {
+        let view = self.start(order)?;
+        self.remember(&order.name, Some(order)).map_err(|mut failure| {
+            if let Err(error) = self.unexport(&order.name) {
+                failure.why.push_str(&format!("; and it is exported still: {}", error.why));
+            }
+            failure
+        })?;
+        Ok(view)
+    }
+
+    /// Starts what was exported when the pool was last served. What cannot be exported any more is said, and stays noted.
+    pub(crate) fn restore(&self, pool: &Pool) {
+        for entry in pool.entries() {
+            let Some(text) = entry.properties.get(PROPERTY) else { continue };
+            let order = serde_json::from_str::<ExportOrder>(text).map_err(|error| error.to_string());
+            let named = order.map(|order| ExportOrder { name: entry.name.to_string(), ..order });
+            let started = named.and_then(|order| self.start(&order).map_err(|failure| failure.why));
+            if let Err(why) = started {
+                say(&format!("note: {} is not exported as it was: {why}", entry.name));
+            }
+        }
+    }
+
+    fn remember(&self, name: &str, order: Option<&ExportOrder>) -> Result<(), Failure> {
+        let what = format!("that {name} is exported was not noted");
+        let value = order.map(serde_json::to_string).transpose().map_err(|error| {
+            Failure::new(Code::Failed, what.clone(), error.to_string(), "offshoot export start again")
+        })?;
+        let name = parse_name(name, &what)?;
+        let note = Command::SetProperty { name, key: PROPERTY.to_owned(), value };
+        self.pool.run(note).map(drop).map_err(|error| explain::engine(what, &error))
+    }
+
+    fn start(&self, order: &ExportOrder) -> Result<ExportView, Failure> {
         let what = format!("{} was not exported", order.name);
         let name = parse_name(&order.name, &what)?;
         let never_changes = name.point().is_some();
@@ -45,7 +84,8 @@ impl Doors {
     pub(crate) fn unexport(&self, name: &str) -> Result<(), Failure> {
         let what = format!("{name} is exported as before");
         let parsed = parse_name(name, &what)?;
-        self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))
+        self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))?;
+        self.remember(name, None)
     }
 
     /// A volume has another size.

@@ -1,12 +1,14 @@
 //! What the tool says when something does not work: three lines, and an exit code that never changes its meaning.
 
+use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
+use utoipa::ToSchema;
 
 /// Exit codes. `pool check` has its own: 0 clean, 2 errors, 3 leaked blocks only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Code {
     Failed,
@@ -41,9 +43,11 @@ impl From<Code> for ExitCode {
 }
 
 /// What did not happen, why, and what to type next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
+    /// Such as `OFFSHOOT0501`: what `offshoot explain` knows more about.
+    pub(crate) reason: String,
     pub(crate) what: String,
     pub(crate) why: String,
     pub(crate) next: String,
@@ -56,14 +60,27 @@ impl Failure {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Self {
-        Self { code, what: what.into(), why: why.into(), next: next.into() }
+        let reason = Reason::of(code).identifier();
+        Self { code, reason, what: what.into(), why: why.into(), next: next.into() }
+    }
+
+    /// With a reason that says more than the exit code.
+    pub(crate) fn because(
+        reason: Reason,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        let identifier = reason.identifier();
+        Self { reason: identifier, ..Self::new(reason.code(), what, why, next) }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |text: &str| text.replace(|c: char| c.is_control(), " ");
-        write!(out, "error: {}\nwhy: {}\ntry: {}", line(&self.what), line(&self.why), line(&self.next))
+        let (what, why, next) = (line(&self.what), line(&self.why), line(&self.next));
+        write!(out, "error: {what} ({})\nwhy: {why}\ntry: {next}", self.reason)
     }
 }
 
@@ -88,7 +105,7 @@ mod tests {
     #[test]
     fn a_failure_is_three_lines_whatever_is_in_it() {
         let failure = Failure::new(Code::Failed, "a\nb", "c\u{1b}[31md", "e");
-        assert_eq!(failure.to_string(), "error: a b\nwhy: c [31md\ntry: e");
+        assert_eq!(failure.to_string(), "error: a b (OFFSHOOT0100)\nwhy: c [31md\ntry: e");
     }
 
     #[test]

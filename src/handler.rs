@@ -5,7 +5,12 @@ use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::import;
-use crate::wire::{Answer, Ask, EntryView, StatusView};
+use crate::labels;
+use crate::wire::{
+    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, RemoveOrder, RemovedView, StatusView,
+    VolumeOrder,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{Command, Name, Outcome, Pool};
@@ -28,6 +33,10 @@ impl Held {
             Failure::new(Code::Unreachable, what, why, "offshoot serve, then the same command again")
         })
     }
+
+    fn run(&self, command: Command, watcher: &mut dyn Watcher, what: &str) -> Result<Outcome, Failure> {
+        run(&self.pool, command, watcher).map_err(|error| explain::engine(what, &error))
+    }
 }
 
 /// Hears of the progress of a long request and may end it.
@@ -36,36 +45,70 @@ pub(crate) trait Watcher {
     fn progress(&mut self, done: u64, total: u64) -> bool;
 }
 
+/// Nobody waits for progress.
+#[derive(Debug)]
+pub(crate) struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn progress(&mut self, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
 pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
     let pool = &held.pool;
+    let what = describe(&ask);
     match ask {
-        Ask::Entries => Ok(Answer::Entries { items: pool.entries().iter().map(EntryView::from).collect() }),
+        Ask::Entries => {
+            Ok(Answer::Entries(EntryList { items: pool.entries().iter().map(EntryView::from).collect() }))
+        }
         Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
-        Ask::Export(ref order) => {
-            held.doors(describe(&ask))?.export(order).map(Box::new).map(Answer::Exported)
-        }
-        Ask::Unexport { ref name } => held.doors(describe(&ask))?.unexport(name).map(|()| Answer::Done),
+        Ask::Export(order) => held.doors(what)?.export(&order).map(Box::new).map(Answer::Exported),
+        Ask::Unexport { name } => held.doors(what)?.unexport(&name).map(|()| Answer::Done),
         Ask::Exports => {
             let items = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
-            Ok(Answer::Exports { items })
+            Ok(Answer::Exports(ExportList { items }))
         }
-        other => {
-            let what = describe(&other);
-            let command = lower(other, &what)?;
-            let resized = match &command {
-                Command::Resize { name, .. } => Some(name.clone()),
-                _ => None,
-            };
-            let outcome = run(pool, command, watcher).map_err(|error| explain::engine(what, &error))?;
-            if let (Some(name), Some(doors)) = (resized, &held.doors) {
+        Ask::CreateVolumes(order) => create_volumes(held, &order, watcher),
+        Ask::Remove(order) => remove(held, &order, watcher),
+        Ask::Label(order) => label(held, &order, watcher, &what).map(|()| Answer::Done),
+        Ask::Clone(order) => {
+            let names = parse_names(&order.names, &what)?;
+            check_labels(&order.labels, &what)?;
+            let source = parse_name(&order.source, &what)?;
+            let command = Command::Clone { source, names: names.clone(), size: order.size };
+            held.run(command, watcher, &what)?;
+            set_labels(held, &names, &order.labels, watcher)?;
+            Ok(Answer::Done)
+        }
+        Ask::Resize(order) => {
+            let name = parse_name(&order.name, &what)?;
+            held.run(Command::Resize { name: name.clone(), size: order.size }, watcher, &what)?;
+            if let Some(doors) = &held.doors {
                 doors.resized(&name);
             }
-            match outcome {
-                Outcome::Checked(report) => Ok(Answer::Checked(report.into())),
-                Outcome::Done => Ok(Answer::Done),
-            }
+            Ok(Answer::Done)
         }
+        Ask::Snapshot(order) => {
+            let names = parse_names(&order.names, &what)?;
+            held.run(Command::Snapshot { names }, watcher, &what).map(answer)
+        }
+        Ask::Rollback(order) => {
+            let to = parse_name(&order.to, &what)?;
+            held.run(Command::Rollback { to }, watcher, &what).map(answer)
+        }
+        Ask::Settle => held.run(Command::Settle, watcher, &what).map(answer),
+        Ask::Thin => held.run(Command::Thin, watcher, &what).map(answer),
+        Ask::Grow(order) => held.run(Command::Extend { bytes: order.size }, watcher, &what).map(answer),
+        Ask::Check => held.run(Command::Check, watcher, &what).map(answer),
+    }
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Checked(report) => Answer::Checked(report.into()),
+        Outcome::Done => Answer::Done,
     }
 }
 
@@ -77,31 +120,120 @@ fn run(pool: &Pool, command: Command, watcher: &mut dyn Watcher) -> Result<Outco
             return outcome;
         }
         let (done, total) = ticket.progress();
-        if total > 0 && !watcher.progress(done, total) {
+        if !watcher.progress(done, total) && total > 0 {
             ticket.cancel();
         }
     }
 }
 
+/// One after the other, up to the first that fails; what was made until then stays.
+fn create_volumes(held: &Held, order: &VolumeOrder, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+    let what = "no volume was created";
+    check_labels(&order.labels, what)?;
+    let names = parse_names(&order.names, what)?;
+    for (created, name) in names.iter().enumerate() {
+        let what = match created {
+            0 => format!("volume {name} was not created"),
+            _ => format!("volume {name} was not created, after {created} of {}", names.len()),
+        };
+        let command = Command::CreateVolume { name: name.clone(), size: order.size };
+        held.run(command, watcher, &what).map_err(|mut failure| {
+            if created > 0 {
+                failure.code = Code::Partly;
+            }
+            failure
+        })?;
+    }
+    set_labels(held, &names, &order.labels, watcher)?;
+    Ok(Answer::Done)
+}
+
+/// Goes on after a failure: each name is its own command.
+fn remove(held: &Held, order: &RemoveOrder, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
+    let mut removed = RemovedView { names: Vec::new(), failures: Vec::new() };
+    for text in &order.names {
+        let what = format!("{text} was not removed");
+        let one = parse_name(text, &what)
+            .and_then(|name| held.run(Command::Remove { name, recursive: order.recursive }, watcher, &what));
+        match one {
+            Ok(_) => removed.names.push(text.clone()),
+            Err(failure) => removed.failures.push(failure),
+        }
+    }
+    Ok(Answer::Removed(removed))
+}
+
+fn label(held: &Held, order: &LabelOrder, watcher: &mut dyn Watcher, what: &str) -> Result<(), Failure> {
+    let names = parse_names(&order.names, what)?;
+    for (key, value) in &order.labels {
+        refuse_label(key, value.as_deref(), what)?;
+    }
+    if let Some(missing) = names.iter().find(|name| held.pool.entry(name).is_none()) {
+        return Err(explain::engine(what, &thinpool::Error::NotFound(missing.to_string())));
+    }
+    for name in &names {
+        for (key, value) in &order.labels {
+            let key = labels::property(key);
+            held.run(Command::SetProperty { name: name.clone(), key, value: value.clone() }, watcher, what)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_labels(labels: &BTreeMap<String, String>, what: &str) -> Result<(), Failure> {
+    labels.iter().try_for_each(|(key, value)| refuse_label(key, Some(value), what))
+}
+
+fn refuse_label(key: &str, value: Option<&str>, what: &str) -> Result<(), Failure> {
+    let refusal = labels::refusal(key, value);
+    refusal.map_or(Ok(()), |why| Err(Failure::new(Code::Usage, what, why, "a label such as env=lab")))
+}
+
+/// The first labels of what was just made.
+fn set_labels(
+    held: &Held,
+    names: &[Name],
+    labels: &BTreeMap<String, String>,
+    watcher: &mut dyn Watcher,
+) -> Result<(), Failure> {
+    for name in names {
+        for (key, value) in labels {
+            let what = format!("{name} is there, without its label {key}");
+            let (key, value) = (labels::property(key), Some(value.clone()));
+            held.run(Command::SetProperty { name: name.clone(), key, value }, watcher, &what).map_err(
+                |mut failure| {
+                    failure.code = Code::Partly;
+                    failure
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// What the failure of a request means, for its first line.
-fn describe(ask: &Ask) -> String {
+pub(crate) fn describe(ask: &Ask) -> String {
     match ask {
         Ask::Entries | Ask::Status | Ask::Exports => "the pool was not read".to_owned(),
-        Ask::CreateVolume { name, .. } => format!("volume {name} was not created"),
-        Ask::Clone { source, names, .. } => match names.as_slice() {
-            [name] => format!("{name} was not cloned from {source}"),
-            _ => format!("none of {} clones of {source} was made", names.len()),
+        Ask::CreateVolumes(order) => match order.names.as_slice() {
+            [name] => format!("volume {name} was not created"),
+            _ => "no volume was created".to_owned(),
         },
-        Ask::Snapshot { names } => match names.as_slice() {
+        Ask::Clone(order) => match order.names.as_slice() {
+            [name] => format!("{name} was not cloned from {}", order.source),
+            names => format!("none of {} clones of {} was made", names.len(), order.source),
+        },
+        Ask::Snapshot(order) => match order.names.as_slice() {
             [name] => format!("snapshot {name} was not taken"),
-            _ => format!("none of {} snapshots was taken", names.len()),
+            names => format!("none of {} snapshots was taken", names.len()),
         },
-        Ask::Rollback { to } => format!("nothing was rolled back to {to}"),
-        Ask::Remove { name, .. } => format!("{name} was not removed"),
-        Ask::Resize { name, .. } => format!("{name} was not resized"),
+        Ask::Rollback(order) => format!("nothing was rolled back to {}", order.to),
+        Ask::Remove(_) => "nothing was removed".to_owned(),
+        Ask::Resize(order) => format!("{} was not resized", order.name),
+        Ask::Label(_) => "not all labels were changed".to_owned(),
         Ask::Settle => "the pool did not settle".to_owned(),
         Ask::Thin => "the pool was not thinned".to_owned(),
-        Ask::Grow { .. } => "the pool was not grown".to_owned(),
+        Ask::Grow(_) => "the pool was not grown".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
         Ask::Export(order) => format!("{} was not exported", order.name),
@@ -109,33 +241,8 @@ fn describe(ask: &Ask) -> String {
     }
 }
 
-/// Checks the names and turns a request into the engine's command.
-fn lower(ask: Ask, what: &str) -> Result<Command, Failure> {
-    let name = |text: String| parse_name(&text, what);
-    let names =
-        |texts: Vec<String>| texts.iter().map(|text| parse_name(text, what)).collect::<Result<_, _>>();
-    Ok(match ask {
-        Ask::CreateVolume { name: text, size } => Command::CreateVolume { name: name(text)?, size },
-        Ask::Clone { source, names: texts, size } => {
-            Command::Clone { source: name(source)?, names: names(texts)?, size }
-        }
-        Ask::Snapshot { names: texts } => Command::Snapshot { names: names(texts)? },
-        Ask::Rollback { to } => Command::Rollback { to: name(to)? },
-        Ask::Remove { name: text, recursive } => Command::Remove { name: name(text)?, recursive },
-        Ask::Resize { name: text, size } => Command::Resize { name: name(text)?, size },
-        Ask::Settle => Command::Settle,
-        Ask::Thin => Command::Thin,
-        Ask::Grow { size } => Command::Extend { bytes: size },
-        Ask::Check => Command::Check,
-        Ask::Entries
-        | Ask::Status
-        | Ask::Import(_)
-        | Ask::Export(_)
-        | Ask::Unexport { .. }
-        | Ask::Exports => {
-            unreachable!("these are no commands of the engine")
-        }
-    })
+pub(crate) fn parse_names(texts: &[String], what: &str) -> Result<Vec<Name>, Failure> {
+    texts.iter().map(|text| parse_name(text, what)).collect()
 }
 
 /// A name as it was typed; `what` is the first line of the failure.

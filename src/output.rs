@@ -1,5 +1,6 @@
 //! Data on standard output: tables for people, JSON for programs. Everything that is not data goes to standard error.
 
+use crate::arguments::View;
 use crate::failure::{Code, Failure};
 use crate::size::Iec;
 use clap::ValueEnum;
@@ -12,7 +13,23 @@ pub(crate) const API_VERSION: &str = "offshoot/v1";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
+    /// A table with all columns
+    Wide,
+    /// One document
     Json,
+    /// A document on each line
+    Jsonl,
+    /// Comma-separated values, exact (RFC 4180)
+    Csv,
+    /// Names only
+    Name,
+}
+
+impl Format {
+    /// Whether what was done is told as a document.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Format::Json | Format::Jsonl)
+    }
 }
 
 /// How the operator wants data shown.
@@ -44,13 +61,13 @@ pub(crate) fn time(seconds: f64) -> String {
 /// right, all others left.
 #[derive(Debug)]
 pub(crate) struct Table {
-    headings: Vec<&'static str>,
+    headings: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(headings: &[&'static str]) -> Self {
-        Self { headings: headings.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self { headings: headings.iter().map(|&heading| heading.to_owned()).collect(), rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
@@ -59,15 +76,25 @@ impl Table {
     }
 
     pub(crate) fn render(&self) -> String {
+        self.lines(true)
+    }
+
+    /// Without the headings.
+    pub(crate) fn render_rows(&self) -> String {
+        self.lines(false)
+    }
+
+    fn lines(&self, with_headings: bool) -> String {
         let titles: Vec<String> =
             self.headings.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.chain([titles[column].chars().count()]).max().unwrap_or(0)
+            let title = if with_headings { titles[column].chars().count() } else { 0 };
+            cells.chain([title]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..titles.len()).map(width).collect();
         let mut text = String::new();
-        for row in std::iter::once(&titles).chain(&self.rows) {
+        for row in with_headings.then_some(&titles).into_iter().chain(&self.rows) {
             text.push_str(self.line(row, &widths).trim_end());
             text.push('\n');
         }
@@ -91,10 +118,34 @@ struct Document<'a, T: Serialize> {
     body: &'a T,
 }
 
+/// A command that has one document to show, not a list.
+pub(crate) fn refuse_list_options(view: &View) -> Result<(), Failure> {
+    let refused = |why: &str| Err(Failure::new(Code::Usage, "nothing was done", why, "-o table, or -o json"));
+    match view.output {
+        Format::Csv => refused("-o csv is for lists"),
+        Format::Name => refused("-o name is for lists"),
+        _ if !view.columns.is_empty() || view.sort.is_some() || view.selector.is_some() => {
+            refused("--columns, --sort and -l are for lists")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints one JSON document; `body` is a struct, whose fields stand beside `apiVersion` and `kind`.
 pub(crate) fn print_json<T: Serialize>(kind: &'static str, body: &T) -> Result<(), Failure> {
     let document = Document { api_version: API_VERSION, kind, body };
-    let mut text = serde_json::to_string_pretty(&document)
+    print_document(&document, true)
+}
+
+/// The same on one line.
+pub(crate) fn print_json_line<T: Serialize>(kind: &'static str, body: &T) -> Result<(), Failure> {
+    print_document(&Document { api_version: API_VERSION, kind, body }, false)
+}
+
+fn print_document<T: Serialize>(document: &T, is_pretty: bool) -> Result<(), Failure> {
+    let text =
+        if is_pretty { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
+    let mut text = text
         .map_err(|error| Failure::new(Code::Failed, "no JSON was written", error.to_string(), "-o table"))?;
     text.push('\n');
     print(&text)
@@ -108,10 +159,13 @@ pub(crate) fn tell<T: Serialize>(
     sentence: &str,
 ) -> Result<(), Failure> {
     match style.format {
-        Format::Table => say(sentence),
-        Format::Json => print_json(kind, body)?,
+        Format::Json => print_json(kind, body),
+        Format::Jsonl => print_json_line(kind, body),
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            say(sentence);
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Prints data. A reader that went away (`| head`) is no failure.

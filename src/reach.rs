@@ -2,15 +2,18 @@
 
 use crate::daemon::Client;
 use crate::failure::{Code, Failure};
-use crate::handler::{Held, Watcher, handle};
+use crate::handler::{Held, Unwatched, Watcher, handle};
+use crate::history::{Author, History, failure_in};
 use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
+use crate::plan::plan;
+use crate::pool_choice::Place;
 use crate::pool_file;
 use crate::progress::Progress;
 use crate::run_directory::RunDirectory;
-use crate::wire::{Answer, Ask, EntryView, StatusView};
+use crate::wire::{Answer, Ask, EntryView, ExportView, PlanView, StatusView};
 use blockstore::{Access, Engine};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[derive(Debug)]
 pub(crate) enum Reach {
@@ -18,21 +21,24 @@ pub(crate) enum Reach {
     Here(LocalPool),
 }
 
-/// Nobody waits for progress.
-#[derive(Debug)]
-pub(crate) struct Unwatched;
-
-impl Watcher for Unwatched {
-    fn progress(&mut self, _done: u64, _total: u64) -> bool {
-        true
-    }
-}
-
 impl Reach {
-    fn connect(path: &Path, engine: Engine, demand: Demand) -> Result<Self, Failure> {
+    pub(crate) fn connect(place: &Place, engine: Engine, demand: Demand) -> Result<Self, Failure> {
+        match place {
+            Place::Daemon { socket, pool } => match Client::connect(socket, pool)? {
+                Some(client) => Ok(Reach::Daemon(client)),
+                None => {
+                    let why = format!("nobody answers on {}", socket.display());
+                    Err(Failure::new(Code::Unreachable, "the pool was not reached", why, "offshoot serve"))
+                }
+            },
+            Place::File(path) => Self::open(path, engine, demand),
+        }
+    }
+
+    fn open(path: &Path, engine: Engine, demand: Demand) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(path)?;
         let directory = RunDirectory::choose()?;
-        if let Some(client) = Client::connect(&directory.control_socket(pool_id))? {
+        if let Some(client) = Client::connect(&directory.control_socket(pool_id), &pool_id.to_string())? {
             return Ok(Reach::Daemon(client));
         }
         Interrupt::watch()?;
@@ -56,13 +62,39 @@ impl Reach {
     fn ask_watched(&mut self, ask: Ask, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
         match self {
             Reach::Daemon(client) => client.ask(&ask, watcher),
-            Reach::Here(local) => handle(&Held { pool: local.pool().clone(), doors: None }, ask, watcher),
+            Reach::Here(local) => {
+                let held = Held { pool: local.pool().clone(), doors: None };
+                if !ask.is_change() {
+                    return handle(&held, ask, watcher);
+                }
+                let name = held.pool.status().pool;
+                let run = || handle(&held, ask.clone(), watcher);
+                History::open().of(&name, &Author::this_process(), &ask, run, failure_in)
+            }
+        }
+    }
+
+    /// What a change would do.
+    pub(crate) fn plan(&mut self, ask: &Ask) -> Result<PlanView, Failure> {
+        match self {
+            Reach::Daemon(client) => match client.plan(ask)? {
+                Answer::Planned(plan) => Ok(plan),
+                other => Err(unexpected(&other)),
+            },
+            Reach::Here(local) => plan(&Held { pool: local.pool().clone(), doors: None }, ask),
         }
     }
 
     pub(crate) fn entries(&mut self) -> Result<Vec<EntryView>, Failure> {
         match self.ask(Ask::Entries)? {
-            Answer::Entries { items } => Ok(items),
+            Answer::Entries(list) => Ok(list.items),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) fn exports(&mut self) -> Result<Vec<ExportView>, Failure> {
+        match self.ask(Ask::Exports)? {
+            Answer::Exports(list) => Ok(list.items),
             other => Err(unexpected(&other)),
         }
     }
@@ -74,7 +106,15 @@ impl Reach {
         }
     }
 
-    fn close(self) -> Result<(), Failure> {
+    /// The daemon that holds the pool, if one does.
+    pub(crate) fn daemon(&self) -> Option<&Client> {
+        match self {
+            Reach::Daemon(client) => Some(client),
+            Reach::Here(_) => None,
+        }
+    }
+
+    pub(crate) fn close(self) -> Result<(), Failure> {
         match self {
             Reach::Daemon(_) => Ok(()),
             Reach::Here(local) => local.close(),
@@ -86,35 +126,6 @@ impl Reach {
 pub(crate) fn unexpected(answer: &Answer) -> Failure {
     let why = format!("the daemon gave an answer to another question: {answer:?}");
     Failure::new(Code::Unreachable, "the pool gave no answer", why, "offshoot --version")
-}
-
-/// The pool the operator named, and the way to its bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct PoolChoice {
-    pub(crate) path: Option<PathBuf>,
-    pub(crate) engine: Engine,
-}
-
-impl PoolChoice {
-    pub(crate) fn path(&self) -> Result<&Path, Failure> {
-        self.path.as_deref().filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
-            let why = "no pool is named";
-            Failure::new(Code::Usage, "nothing was done", why, "--pool PATH, or export OFFSHOOT_POOL=PATH")
-        })
-    }
-
-    /// Runs a command against the pool and closes it, whatever came of the command.
-    pub(crate) fn with<T>(
-        &self,
-        demand: Demand,
-        run: impl FnOnce(&mut Reach) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let mut reach = Reach::connect(self.path()?, self.engine, demand)?;
-        let result = run(&mut reach);
-        let closed = reach.close();
-        let value = result?;
-        closed.map(|()| value)
-    }
 }
 
 /// To change something.

@@ -5,7 +5,7 @@
 
 use crate::failure::{Code, Failure};
 use cow_tree::units::PoolId;
-use rustix::fs::{Mode, fstatfs};
+use rustix::fs::fstatfs;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -45,6 +45,17 @@ impl RunDirectory {
         &self.path
     }
 
+    /// Where a daemon answers commands and programs.
+    pub(crate) fn api_socket(&self) -> PathBuf {
+        self.path.join("api.sock")
+    }
+
+    /// Where it does when another daemon does there.
+    pub(crate) fn own_api_socket(&self) -> PathBuf {
+        self.path.join(format!("api-{}.sock", std::process::id()))
+    }
+
+    /// A link to the API's socket of the daemon that holds the pool.
     pub(crate) fn control_socket(&self, pool_id: PoolId) -> PathBuf {
         self.path.join(format!("{pool_id}.sock"))
     }
@@ -99,9 +110,4 @@ fn is_tmpfs(path: &Path) -> io::Result<bool> {
         .open(path)?;
     let kind = fstatfs(&directory)?.f_type;
     Ok(u64::try_from(kind).is_ok_and(|kind| kind == TMPFS_MAGIC))
-}
-
-/// The bits of files made in the directory.
-pub(crate) fn private_file_mode() -> Mode {
-    Mode::RUSR | Mode::WUSR
 }

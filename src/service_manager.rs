@@ -29,7 +29,7 @@ pub(crate) fn tell(state: &NotifyState<'_>) {
     let _unheard_is_fine = sd_notify::notify(std::slice::from_ref(state));
 }
 
-/// Signs of life for as long as the pool answers, twice as often as they are asked for.
+/// Signs of life for as long as the pools answer, twice as often as they are asked for.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     ending: Sender<()>,
@@ -38,14 +38,13 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     /// Nothing where no signs are asked for.
-    pub(crate) fn start(pool: &Pool) -> io::Result<Option<Self>> {
+    pub(crate) fn start(pools: Vec<Pool>) -> io::Result<Option<Self>> {
         let Some(patience) = sd_notify::watchdog_enabled() else { return Ok(None) };
         let (ending, ended) = channel();
-        let pool = pool.clone();
         let run = move || {
             while ended.recv_timeout(interval(patience)) == Err(RecvTimeoutError::Timeout) {
                 // It waits for the locks that everybody needs; if it waits for ever, there is no sign of life.
-                drop(pool.status());
+                pools.iter().for_each(|pool| drop(pool.status()));
                 tell(&NotifyState::Watchdog);
             }
         };

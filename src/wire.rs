@@ -1,33 +1,46 @@
 //! What a command asks and what it gets back: the same values whether a daemon holds the pool or nobody does.
 //!
-//! Between processes each value is one line of JSON. Names travel as text and are checked where they are used.
-//! The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is renamed.
+//! Between processes they are the bodies of the HTTP API (`daemon/routes.rs`). Names travel as text and are checked where
+//! they are used. The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is
+//! renamed.
 
 mod io;
+mod job;
+mod order;
+mod plan;
 
 use crate::failure::Failure;
+use crate::labels;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
+use utoipa::ToSchema;
 
 pub(crate) use io::IoView;
+pub(crate) use job::{JobList, JobState, JobView};
+pub(crate) use order::{
+    Base, CloneOrder, ExportOrder, GrowOrder, ImportOrder, LabelOrder, RemoveOrder, ResizeOrder,
+    RollbackOrder, SnapshotOrder, VolumeOrder,
+};
+pub(crate) use plan::PlanView;
 
-/// One request. Sizes in bytes.
+/// One request to a pool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Ask {
     Entries,
     Status,
-    CreateVolume { name: String, size: u64 },
-    Clone { source: String, names: Vec<String>, size: Option<u64> },
-    Snapshot { names: Vec<String> },
-    Rollback { to: String },
-    Remove { name: String, recursive: bool },
-    Resize { name: String, size: u64 },
+    CreateVolumes(VolumeOrder),
+    Clone(CloneOrder),
+    Snapshot(SnapshotOrder),
+    Rollback(RollbackOrder),
+    Remove(RemoveOrder),
+    Resize(ResizeOrder),
+    Label(LabelOrder),
     Settle,
     Thin,
-    Grow { size: u64 },
+    Grow(GrowOrder),
     Check,
     Import(ImportOrder),
     Export(ExportOrder),
@@ -35,56 +48,83 @@ pub(crate) enum Ask {
     Exports,
 }
 
-/// A volume, snapshot or version to be served over vhost-user-blk.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ExportOrder {
-    pub(crate) name: String,
-    /// Absolute; where it is not given, the daemon chooses.
-    pub(crate) socket: Option<PathBuf>,
-    /// Permission bits of the socket.
-    pub(crate) mode: u32,
-    pub(crate) read_only: bool,
-    pub(crate) queues: u16,
+impl Ask {
+    /// Whether it changes the pool or what is served of it.
+    pub(crate) fn is_change(&self) -> bool {
+        !matches!(self, Ask::Entries | Ask::Status | Ask::Exports | Ask::Check)
+    }
+
+    /// Whether it may take long: a daemon makes a job of it.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self, Ask::Import(_) | Ask::Check | Ask::Settle | Ask::Thin)
+    }
+
+    /// Its name in the history and in lists of jobs.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Ask::Entries => "list",
+            Ask::Status => "status",
+            Ask::CreateVolumes(_) => "volume create",
+            Ask::Clone(_) => "clone create",
+            Ask::Snapshot(_) => "snap create",
+            Ask::Rollback(_) => "snap rollback",
+            Ask::Remove(_) => "rm",
+            Ask::Resize(_) => "volume resize",
+            Ask::Label(_) => "label",
+            Ask::Settle => "pool settle",
+            Ask::Thin => "pool thin",
+            Ask::Grow(_) => "pool grow",
+            Ask::Check => "pool check",
+            Ask::Import(_) => "image import",
+            Ask::Export(_) => "export start",
+            Ask::Unexport { .. } => "export stop",
+            Ask::Exports => "export ls",
+        }
+    }
 }
 
-/// A raw image file to become an image version.
+/// One answer; `kind` as in what `-o json` prints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ImportOrder {
-    pub(crate) version: String,
-    /// Absolute; opened by whoever holds the pool.
-    pub(crate) file: PathBuf,
-    pub(crate) base: Base,
-    /// Take the file as raw whatever its first bytes look like.
-    pub(crate) force_raw: bool,
-}
-
-/// What a new version is stored as a difference from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Base {
-    /// The newest version of the same image, if there is one.
-    Latest,
-    Nothing,
-    Version(String),
-}
-
-/// One answer. Only [`Answer::Progress`] may be followed by another.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
+#[serde(tag = "kind")]
 pub(crate) enum Answer {
     Done,
-    Entries { items: Vec<EntryView> },
+    #[serde(rename = "EntryList")]
+    Entries(EntryList),
+    #[serde(rename = "PoolStatus")]
     Status(StatusView),
+    #[serde(rename = "CheckReport")]
     Checked(CheckView),
-    Progress { done: u64, total: u64 },
+    #[serde(rename = "Import")]
     Imported(ImportView),
+    #[serde(rename = "Export")]
     Exported(Box<ExportView>),
-    Exports { items: Vec<ExportView> },
-    Failed(Failure),
+    #[serde(rename = "ExportList")]
+    Exports(ExportList),
+    #[serde(rename = "Removed")]
+    Removed(RemovedView),
+    #[serde(rename = "Plan")]
+    Planned(PlanView),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct EntryList {
+    pub(crate) items: Vec<EntryView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ExportList {
+    pub(crate) items: Vec<ExportView>,
+}
+
+/// What was removed of several names, and why the others were not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct RemovedView {
+    pub(crate) names: Vec<String>,
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// One name of a pool; sizes in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EntryView {
     pub(crate) name: String,
     pub(crate) kind: KindView,
@@ -94,10 +134,12 @@ pub(crate) struct EntryView {
     pub(crate) owned: u64,
     pub(crate) gives_back: Option<u64>,
     pub(crate) attached: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What Offshoot itself has noted: an export that comes back with the daemon, an import that is under way.
     pub(crate) properties: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KindView {
     Volume,
@@ -130,13 +172,14 @@ impl From<&Entry> for EntryView {
             owned: entry.owned,
             gives_back: entry.gives_back,
             attached: entry.attached,
-            properties: entry.properties.clone(),
+            labels: labels::of(&entry.properties),
+            properties: labels::others(&entry.properties),
         }
     }
 }
 
 /// A pool's figures; sizes in bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct StatusView {
     pub(crate) pool: String,
     pub(crate) pool_id: String,
@@ -190,7 +233,7 @@ impl From<&Status> for StatusView {
 }
 
 /// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CheckView {
     pub(crate) errors: Vec<String>,
     pub(crate) leaked_blocks: u64,
@@ -208,7 +251,7 @@ impl From<CheckReport> for CheckView {
 }
 
 /// What an import did; all in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ImportView {
     pub(crate) version: String,
     pub(crate) base: Option<String>,
@@ -222,9 +265,10 @@ pub(crate) struct ImportView {
 }
 
 /// One export at this moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ExportView {
     pub(crate) name: String,
+    #[schema(value_type = String)]
     pub(crate) socket: PathBuf,
     pub(crate) read_only: bool,
     /// A virtual machine has it.

@@ -75,8 +75,8 @@ fn a_name_that_is_none_is_refused() {
         assert!(!ended.err.contains('\u{1b}'), "no control character reaches the terminal");
     }
     place.run(&["volume", "create", "--size", "1M", "a", "a"]).fails(2, "named twice");
-    place.run(&["clone", "golden", "x"]).fails(2, "names no snapshot");
-    place.run(&["snapshot", "x"]).fails(2, "names no snapshot");
+    place.run(&["clone", "create", "golden", "x"]).fails(2, "names no snapshot");
+    place.run(&["snap", "create", "x"]).fails(2, "names no snapshot");
     assert_eq!(place.inventory(), before);
     assert_eq!(place.json(&["ls"])["items"], serde_json::json!([]));
 }
@@ -119,7 +119,7 @@ fn a_file_that_is_no_pool_is_refused_and_not_touched() {
     for (name, code, why) in impostors {
         let commands: [&[&str]; 5] = [
             &["--pool", name, "ls"],
-            &["--pool", name, "clone", "golden@v1", "x"],
+            &["--pool", name, "clone", "create", "golden@v1", "x"],
             &["pool", "check", name],
             &["pool", "status", name],
             &["--pool", name, "serve", "--socket", "nbd.sock"],
@@ -165,7 +165,8 @@ fn a_pool_of_a_newer_format_or_with_a_damaged_label_is_refused_and_not_touched()
         let place = Place::new().with_pool();
         change_label(&place, at, byte, seal);
         let before = place.inventory();
-        for command in [&["ls"][..], &["pool", "check"], &["clone", "a@b", "c"], &["serve", "--socket", "s"]]
+        for command in
+            [&["ls"][..], &["pool", "check"], &["clone", "create", "a@b", "c"], &["serve", "--socket", "s"]]
         {
             place.run(command).fails(1, why);
             assert_eq!(place.inventory(), before);
@@ -318,15 +319,15 @@ fn a_cancelled_import_leaves_nothing_behind() {
 fn nothing_is_destroyed_without_being_asked_for() {
     let place = Place::new().with_pool();
     place.ok(&["volume", "create", "v", "--size", "8M"]);
-    place.ok(&["snapshot", "v@one"]);
+    place.ok(&["snap", "create", "v@one"]);
     place.run(&["rm", "v@one"]).fails(6, "no terminal");
-    place.run(&["rollback", "v@one"]).fails(6, "no terminal");
+    place.run(&["snap", "rollback", "v@one"]).fails(6, "no terminal");
     place.run(&["volume", "resize", "v", "--size", "4M"]).fails(6, "loses its last 4 MiB");
     place.run(&["image", "rm", "v@one", "--yes"]).fails(2, "is a snapshot, not a version");
     place.run(&["rm", "--yes", "v@one", "nobody"]).fails(3, "nobody does not exist");
-    place.run(&["clone", "v@two", "x"]).fails(3, "v@two");
-    place.run(&["clone", "v@one", "w", "v"]).fails(4, "exists");
-    place.run(&["snapshot", "v@one"]).fails(4, "exists");
+    place.run(&["clone", "create", "v@two", "x"]).fails(3, "v@two");
+    place.run(&["clone", "create", "v@one", "w", "v"]).fails(4, "exists");
+    place.run(&["snap", "create", "v@one"]).fails(4, "exists");
     place.run(&["volume", "create", "v", "--size", "8M"]).fails(4, "exists");
     let names = place.json(&["ls"])["items"].as_array().map(Vec::len);
     assert_eq!(names, Some(2), "all of that changed nothing");

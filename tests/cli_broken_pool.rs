@@ -131,7 +131,7 @@ fn a_tail_left_behind_somewhere_is_not_replayed_after_the_pool_was_used_elsewher
         end(command.env("OFFSHOOT_RUN_DIR", elsewhere.path()).spawn().expect("started")).ok()
     };
     there(&["pool", "check", "--accept-lost-writes"]);
-    there(&["snapshot", "v@elsewhere"]);
+    there(&["snap", "create", "v@elsewhere"]);
     assert_eq!(read(&place, "v", 3), 0, "what was given up stays given up");
     place.ok(&["pool", "check"]);
 }

@@ -23,12 +23,12 @@ fn place() -> (Place, Daemon) {
     place.disk("disk.raw", 8, 7, &[0, 5, 2047]);
     let daemon = place.serve(&[]);
     place.ok(&["image", "import", "img@v1", "disk.raw"]);
-    place.ok(&["clone", "img@v1", "desk-{1..2}"]);
+    place.ok(&["clone", "create", "img@v1", "desk-{1..2}"]);
     (place, daemon)
 }
 
 fn export(place: &Place, arguments: &[&str]) -> PathBuf {
-    let line = place.ok(&[&["export", "--vhost"], arguments].concat());
+    let line = place.ok(&[&["export", "start"], arguments].concat());
     PathBuf::from(line.trim_end())
 }
 
@@ -55,15 +55,15 @@ fn a_clone_is_exported_used_listed_and_given_back() {
     assert_eq!(driver.capacity(), 8 << 20);
     assert_eq!(read(&mut driver, 5 * 4096), [7; BLOCK]);
     assert_eq!(write(&mut driver, 5 * 4096, 9), 0);
-    let listed = place.json(&["exports"]);
+    let listed = place.json(&["export", "ls"]);
     assert_eq!(listed["items"][0]["name"], "desk-1");
     assert_eq!(listed["items"][0]["connected"], true);
     place.run(&["rm", "--yes", "desk-1"]).fails(4, "in use");
-    place.run(&["export", "--vhost", "desk-1"]).fails(4, "exported already");
+    place.run(&["export", "start", "desk-1"]).fails(4, "exported already");
     drop(driver);
-    place.ok(&["unexport", "desk-1"]);
+    place.ok(&["export", "stop", "desk-1"]);
     assert!(!socket.exists());
-    place.run(&["unexport", "desk-1"]).fails(3, "not exported");
+    place.run(&["export", "stop", "desk-1"]).fails(3, "not exported");
     let mut image = connect(&export(&place, &["img@v1"]));
     assert_eq!(read(&mut image, 5 * 4096), [7; BLOCK], "the image is as it was");
     assert_ne!(write(&mut image, 0, 1), 0, "an image version never changes");
@@ -116,7 +116,7 @@ fn a_virtual_machine_hears_of_the_new_size_of_its_disk() {
 fn exports_say_what_a_virtual_machine_has_done() {
     let (place, daemon) = place();
     let socket = export(&place, &["desk-1"]);
-    let fresh = place.json(&["exports"]);
+    let fresh = place.json(&["export", "ls"]);
     assert_eq!(fresh["items"][0]["io"]["reads"]["latency_seconds"]["p99"], Value::Null);
     let mut driver = connect(&socket);
     for block in 0..7 {
@@ -131,7 +131,7 @@ fn exports_say_what_a_virtual_machine_has_done() {
     assert_ne!(driver.run(Ask::Read { offset: 8 << 20, length: 512 }).expect("an answer"), 0);
     assert_ne!(write(&mut driver, 8 << 20, 1), 0);
     drop(driver);
-    let listed = place.json(&["exports"]);
+    let listed = place.json(&["export", "ls"]);
     let io = &listed["items"][0]["io"];
     for (kind, requests, errors, bytes) in [
         ("reads", 6, 1, 5 * 4096),
@@ -153,7 +153,7 @@ fn exports_say_what_a_virtual_machine_has_done() {
         let rises = |key: &str| buckets.is_sorted_by_key(|bucket| bucket[key].as_f64().expect("a number"));
         assert!(rises("le") && rises("count") && (20..30).contains(&buckets.len()), "{kind}");
     }
-    let text = place.ok(&["exports"]);
+    let text = place.ok(&["export", "ls"]);
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0].join(" "), "NAME ACCESS CONNECTED READS WRITES ERRORS READ P99 WRITE P99 SOCKET");
     let [name, access, _, reads, writes, errors, .., shown] = lines[1].as_slice() else { panic!("{text}") };
@@ -171,10 +171,10 @@ fn modes_and_places_are_the_operators_choice() {
     assert_eq!(socket, path);
     assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o660);
     assert_ne!(write(&mut connect(&path), 0, 1), 0, "read-only");
-    place.run(&["export", "--vhost", "desk-2", "--socket", text]).fails(4, "another server answers");
-    place.run(&["export", "--vhost", "desk-2", "--queues", "0"]).fails(2, "1 to 16 queues");
-    place.run(&["export", "--vhost", "nobody"]).fails(3, "nobody");
-    place.run(&["export", "desk-2"]).fails(2, "");
+    place.run(&["export", "start", "desk-2", "--socket", text]).fails(4, "another server answers");
+    place.run(&["export", "start", "desk-2", "--queues", "0"]).fails(2, "1 to 16 queues");
+    place.run(&["export", "start", "nobody"]).fails(3, "nobody");
+    place.run(&["export", "start"]).fails(2, "");
     assert_eq!(daemon.stop().code, Some(0));
     assert!(!path.exists(), "sockets go with the daemon");
 }
@@ -183,8 +183,8 @@ fn modes_and_places_are_the_operators_choice() {
 fn without_a_daemon_nothing_is_exported() {
     let place = Place::in_memory().with_pool();
     place.ok(&["volume", "create", "disk", "--size", "4M"]);
-    place.run(&["export", "--vhost", "disk"]).fails(7, "only a daemon exports");
-    assert_eq!(place.json(&["exports"])["items"].as_array().map(Vec::len), Some(0));
+    place.run(&["export", "start", "disk"]).fails(7, "only a daemon exports");
+    assert_eq!(place.json(&["export", "ls"])["items"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]

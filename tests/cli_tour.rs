@@ -38,14 +38,14 @@ fn tour(place: &Place) -> Vec<Value> {
     assert_eq!(mapped(place) - empty, 5 * 4096, "zeros are stored nowhere");
     import("golden@v2", "v2.raw");
     assert_eq!(mapped(place) - empty, 6 * 4096, "a version stores what differs");
-    place.ok(&["clone", "golden@v1", "desk-{01..25}"]);
+    place.ok(&["clone", "create", "golden@v1", "desk-{01..25}"]);
     assert_eq!(mapped(place) - empty, 6 * 4096, "a clone copies nothing");
     assert_eq!(items(place).len(), 27);
-    place.ok(&["snapshot", "desk-{01..03}@before"]);
-    place.ok(&["rollback", "desk-02@before", "--yes"]);
+    place.ok(&["snap", "create", "desk-{01..03}@before"]);
+    place.ok(&["snap", "rollback", "desk-02@before", "--yes"]);
     place.ok(&["volume", "create", "scratch", "--size", "8M"]);
     place.ok(&["volume", "resize", "scratch", "--size", "16M"]);
-    place.ok(&["clone", "desk-01@before", "late", "--size", "32M"]);
+    place.ok(&["clone", "create", "desk-01@before", "late", "--size", "32M"]);
     seen.push(json!(items(place)));
     place.ok(&["rm", "--yes", "--recursive", "desk-{01..25}", "scratch"]);
     place.ok(&["rm", "--yes", "late"]);
@@ -76,7 +76,7 @@ fn commands_find_the_pool_again_after_the_daemon_was_killed() {
     let place = Place::new().with_pool();
     let daemon = place.serve(&[]);
     place.ok(&["volume", "create", "v", "--size", "8M"]);
-    place.ok(&["snapshot", "v@one"]);
+    place.ok(&["snap", "create", "v@one"]);
     daemon.kill();
     assert_eq!(items(&place).len(), 2);
     place.ok(&["pool", "check"]);
@@ -135,10 +135,10 @@ fn each_command_gives_one_document_on_request_and_no_data_otherwise() {
             "{line}"
         );
     }
-    let ended = place.run(&["clone", "golden@v1", "quiet"]);
+    let ended = place.run(&["clone", "create", "golden@v1", "quiet"]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""));
     assert!(ended.err.contains("1 clone of golden@v1"), "{}", ended.err);
-    assert_eq!(round(&["clone", "golden@v1", "quiet"]).out, "", "a failure is no data");
+    assert_eq!(round(&["clone", "create", "golden@v1", "quiet"]).out, "", "a failure is no data");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_thousand_clones_are_one_quick_command_and_take_next_to_nothing() {
     };
     let before = used(&place);
     let start = now();
-    place.ok(&["clone", "golden@v1", "desk-{0001..1000}"]);
+    place.ok(&["clone", "create", "golden@v1", "desk-{0001..1000}"]);
     let took = start.elapsed();
     let taken = used(&place) - before;
     println!("1,000 clones in {took:?}, start and end of the program included; {taken} bytes");

@@ -25,7 +25,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("memmap2", &["blockstore", "thinpool"]),
     ("rustls", &["nbd-server"]),
     ("rustls-webpki", &["nbd-server"]),
-    ("tokio", &["nbd-server"]),
+    ("tokio", &["nbd-server", "offshoot"]),
     ("tokio-uring", &["nbd-server"]),
     ("vhost", &["vhost-blk", "offshoot"]),
     ("virtio-queue", &["vhost-blk", "offshoot"]),

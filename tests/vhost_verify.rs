@@ -75,7 +75,7 @@ fn a_byte_that_is_not_as_it_was_written_is_found_and_its_block_is_named() {
 fn a_state_of_another_disk_or_of_other_blocks_is_refused() {
     let (setting, daemon) = Setting::new();
     setting.load(&["--seconds", "0"]).ok();
-    setting.place.ok(&["unexport", "desk-1"]);
+    setting.place.ok(&["export", "stop", "desk-1"]);
     setting.place.ok(&["volume", "create", "larger", "--size", "12M"]);
     setting.export("larger");
     for other in [&["--seconds", "0"][..], &["--seconds", "0", "--block", "8192"]] {
@@ -96,7 +96,7 @@ impl Setting {
         let place = Place::in_memory().with_pool();
         place.disk("disk.raw", 8, 7, &[0, DAMAGED, 2047]);
         place.ok(&["image", "import", "img@v1", "disk.raw"]);
-        place.ok(&["clone", "img@v1", "desk-1"]);
+        place.ok(&["clone", "create", "img@v1", "desk-1"]);
         let setting = Self { place };
         let daemon = setting.serve("auto");
         (setting, daemon)
@@ -118,7 +118,7 @@ impl Setting {
 
     fn export(&self, name: &str) {
         let socket = self.socket();
-        self.place.ok(&["export", "--vhost", name, "--socket", socket.to_str().expect("text")]);
+        self.place.ok(&["export", "start", name, "--socket", socket.to_str().expect("text")]);
     }
 
     fn start(&self, more: &[&str]) -> Load {

@@ -1,202 +1,402 @@
-//! The daemon's end of the control socket.
+//! The daemon's end of the API: the socket, who calls, and what is carried out for them.
 
-use super::LINE_BYTES_MAX;
+use super::BODY_BYTES_MAX;
+use super::access::{Access, Peer, Role};
+use super::jobs::{Job, Jobs};
+use super::routes;
 use crate::failure::{Code, Failure};
-use crate::handler::{Held, Watcher, handle};
-use crate::run_directory;
-use crate::wire::{Answer, Ask};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::socket_peercred;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use crate::handler::{Held, Unwatched, handle};
+use crate::history::{Author, History, Record, failure_in};
+use crate::output::say;
+use crate::plan::plan;
+use crate::wire::{Answer, Ask, JobView, StatusView};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::IntoFuture;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use unix_socket::SocketFile;
 
 /// Commands carried out or waiting at one time.
-const CONNECTIONS_MAX: usize = 32;
-/// How often a waiting thread looks whether the daemon ends.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// A client that takes no answer for this long is gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const COMMANDS_MAX: usize = 32;
+/// How long the end waits for callers who take no answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Listens until it is stopped.
+/// One pool of the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosted {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) held: Held,
+}
+
+/// What all requests are carried out with.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pools: Arc<Vec<Hosted>>,
+    jobs: Arc<Jobs>,
+    access: Arc<Access>,
+    history: History,
+    places: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(crate) fn new(pools: Vec<Hosted>, access: Access, history: History) -> Self {
+        Self {
+            pools: Arc::new(pools),
+            jobs: Arc::default(),
+            access: Arc::new(access),
+            history,
+            places: Arc::new(Semaphore::new(COMMANDS_MAX)),
+        }
+    }
+
+    fn pool(&self, name: &str) -> Result<&Hosted, Failure> {
+        self.pools.iter().find(|pool| pool.name == name || pool.id == name).ok_or_else(|| {
+            let shown: String = name.chars().take(60).collect();
+            let why = format!("this daemon holds no pool {shown:?}");
+            Failure::new(Code::NotFound, "the request was refused", why, "GET /v1/pools")
+        })
+    }
+
+    pub(super) fn statuses(&self) -> Vec<StatusView> {
+        self.pools.iter().map(|pool| StatusView::from(&pool.held.pool.status())).collect()
+    }
+
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    pub(super) fn job(&self, id: &str) -> Result<Arc<Job>, Failure> {
+        self.jobs.find(id).ok_or_else(|| {
+            let shown: String = id.chars().take(40).collect();
+            let why = format!("there is no job {shown:?}, or it ended long ago");
+            Failure::new(Code::NotFound, "the request was refused", why, "offshoot job ls")
+        })
+    }
+
+    pub(super) async fn history(&self, pool: Option<String>, limit: usize) -> Result<Vec<Record>, Refusal> {
+        let history = self.history.clone();
+        in_background(move || Ok(history.newest(pool.as_deref(), limit))).await
+    }
+
+    /// Long work becomes a job; the rest is answered when it is done.
+    pub(super) async fn carry_out(
+        &self,
+        caller: Caller,
+        pool: String,
+        ask: Ask,
+        dry_run: bool,
+    ) -> Result<Reply, Refusal> {
+        caller.may(&ask)?;
+        let hosted = self.pool(&pool)?.clone();
+        if dry_run {
+            let planned = in_background(move || plan(&hosted.held, &ask)).await?;
+            return Ok(Reply::answer(Answer::Planned(planned)));
+        }
+        if ask.is_long() {
+            let (name, held) = (&hosted.name, hosted.held.clone());
+            let job = self.jobs.start(name, held, self.history.clone(), caller.author(), ask)?;
+            return Ok(Reply::job(&job.view()));
+        }
+        let place = self.place()?;
+        let (history, author) = (self.history.clone(), caller.author());
+        let answer = in_background(move || {
+            let run = || handle(&hosted.held, ask.clone(), &mut Unwatched);
+            let result = history.of(&hosted.name, &author, &ask, run, failure_in);
+            drop(place);
+            result
+        });
+        answer.await.map(Reply::answer)
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            let why = format!("{COMMANDS_MAX} commands are under way");
+            Failure::new(Code::Conflict, "the command was refused", why, "the same command again")
+        })
+    }
+
+    fn router(self) -> Router {
+        let (router, document) = routes::routes().split_for_parts();
+        router
+            .route("/v1/openapi.json", get(move || async move { Json(document) }))
+            .fallback(routes::nowhere)
+            .method_not_allowed_fallback(routes::nowhere)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
+    }
+}
+
+/// Answers until it is stopped.
 #[derive(Debug)]
 pub(crate) struct ControlServer {
-    path: PathBuf,
-    ending: Arc<AtomicBool>,
-    acceptor: JoinHandle<()>,
+    socket: SocketFile,
+    links: Vec<PathBuf>,
+    api: Api,
+    ending: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl ControlServer {
-    /// Only for the holder of the pool: a socket that is there already is a dead daemon's, and is replaced.
-    pub(crate) fn start(path: &Path, held: Held) -> Result<Self, Failure> {
+    /// Answers on a socket that listens; each of the links leads to it. Only for the holder of the pools: a link that is there
+    /// already is a dead daemon's, and is replaced.
+    pub(crate) fn start(socket: SocketFile, links: Vec<PathBuf>, api: Api) -> Result<Self, Failure> {
         let refused = |error: io::Error| {
-            let why = format!("{}: {error}", path.display());
-            Failure::new(Code::Failed, "the pool is not served", why, "ls -l on that directory")
+            let why = format!("{}: {error}", socket.path().display());
+            Failure::new(Code::Failed, "the pools are not served", why, "ls -l on that directory")
         };
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
+        let listener = UnixListener::from(socket.as_fd().try_clone_to_owned().map_err(refused)?);
+        for link in &links {
+            put_link(socket.path(), link).map_err(refused)?;
         }
-        let listener = UnixListener::bind(path).map_err(refused)?;
-        rustix::fs::chmod(path, run_directory::private_file_mode()).map_err(|errno| refused(errno.into()))?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let ending = Arc::new(AtomicBool::new(false));
-        let doorman = Doorman { held, ending: ending.clone(), open: Arc::default() };
-        let acceptor = std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || doorman.run(&listener))
-            .map_err(refused)?;
-        Ok(Self { path: path.to_owned(), ending, acceptor })
+        let (ending, ended) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(refused)?;
+        let router = api.clone().router();
+        let run = move || runtime.block_on(serve(listener, router, ended));
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(run).map_err(refused)?;
+        Ok(Self { socket, links, api, ending, thread })
     }
 
-    /// Cancels imports and checks, waits for what is being carried out, and removes the socket.
+    /// Cancels jobs, waits for what is being carried out, and removes the socket.
     pub(crate) fn stop(self) {
-        self.ending.store(true, Ordering::SeqCst);
-        let _its_panic_was_printed = self.acceptor.join();
-        let _gone_is_fine = std::fs::remove_file(&self.path);
-    }
-}
-
-/// One of the connections that may be open; given back however its thread ends.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::SeqCst);
-        Self(open.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Clone)]
-struct Doorman {
-    held: Held,
-    ending: Arc<AtomicBool>,
-    open: Arc<AtomicUsize>,
-}
-
-impl Doorman {
-    fn run(&self, listener: &UnixListener) {
-        let mut threads: Vec<JoinHandle<()>> = Vec::new();
-        while !self.ending.load(Ordering::SeqCst) {
-            threads.retain(|thread| !thread.is_finished());
-            if is_readable(listener)
-                && let Ok((stream, _)) = listener.accept()
-            {
-                threads.extend(self.admit(stream));
+        self.api.jobs.stop();
+        drop(self.ending);
+        let _its_panic_was_printed = self.thread.join();
+        for link in self.links {
+            if std::fs::read_link(&link).is_ok_and(|target| target == self.socket.path()) {
+                let _gone_is_fine = std::fs::remove_file(link);
             }
         }
-        for thread in threads {
-            let _its_panic_was_printed = thread.join();
-        }
+    }
+}
+
+fn put_link(to: &Path, link: &Path) -> io::Result<()> {
+    match std::fs::remove_file(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(to, link)
+}
+
+async fn serve(listener: UnixListener, router: Router, ended: oneshot::Receiver<()>) {
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return say(&format!("note: nobody is answered on the control socket: {error}")),
+    };
+    let (told, tell) = oneshot::channel::<()>();
+    let ending = async move {
+        let _ended_is_all = ended.await;
+        drop(told);
+    };
+    let service = router.into_make_service_with_connect_info::<Seen>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(ending).into_future();
+    let late = async {
+        let _ended_is_all = tell.await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        _ = serving => {}
+        () = late => {}
+    }
+}
+
+/// Off the threads that talk.
+async fn in_background<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Refusal> {
+    let result = tokio::task::spawn_blocking(run).await;
+    let died = |error| {
+        Failure::new(
+            Code::Failed,
+            "the command was not finished",
+            format!("{error}"),
+            "the log of offshoot serve",
+        )
+    };
+    result.map_err(died)?.map_err(Refusal::from)
+}
+
+/// Who calls, with a role.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    peer: Peer,
+    pub(super) role: Role,
+}
+
+impl Caller {
+    fn may(&self, ask: &Ask) -> Result<(), Refusal> {
+        self.require(Role::required(ask), &format!("'{}'", ask.word()))
     }
 
-    fn admit(&self, stream: UnixStream) -> Option<JoinHandle<()>> {
-        if let Err(failure) = self.check(&stream) {
-            // A caller that does not hear why is as unwelcome as one that does.
-            let _unheard_is_fine = send(&stream, &Answer::Failed(failure));
-            return None;
+    pub(super) fn may_cancel(&self, job: &JobView) -> Result<(), Refusal> {
+        let role = if job.user == self.peer.user { Role::Operator } else { Role::Admin };
+        self.require(role, "cancelling this job")
+    }
+
+    fn require(&self, role: Role, what: &str) -> Result<(), Refusal> {
+        if self.role >= role {
+            return Ok(());
         }
-        let caller = self.clone();
-        let place = Place::take(&self.open);
-        let serve = move || {
-            caller.serve(&stream);
-            drop(place);
+        let why = format!(
+            "{what} takes the role {}, and user {} has {}",
+            role.word(),
+            self.peer.user,
+            self.role.word()
+        );
+        Err(Refusal::forbidden(why))
+    }
+
+    fn author(&self) -> Author {
+        Author { user: self.peer.user, pid: self.peer.pid, job: None }
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let Some(ConnectInfo(Seen(Some(peer)))) = parts.extensions.get::<ConnectInfo<Seen>>() else {
+            return Err(Refusal::forbidden("the kernel does not say who calls".to_owned()));
         };
-        std::thread::Builder::new().name("command".to_owned()).spawn(serve).ok()
-    }
-
-    fn check(&self, stream: &UnixStream) -> Result<(), Failure> {
-        let refused = |code, why: &str| Failure::new(code, "the command was refused", why, "sudo");
-        stream
-            .set_nonblocking(false)
-            .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)))
-            .map_err(|error| refused(Code::Failed, &error.to_string()))?;
-        let peer = socket_peercred(stream).map_err(|errno| refused(Code::Failed, &errno.to_string()))?;
-        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
-            return Err(refused(Code::Failed, "the daemon answers its own user and root only"));
-        }
-        if self.open.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
-            let why = format!("{CONNECTIONS_MAX} commands are under way");
-            return Err(Failure::new(
-                Code::Conflict,
-                "the command was refused",
-                why,
-                "the same command again",
-            ));
-        }
-        Ok(())
-    }
-
-    fn serve(&self, stream: &UnixStream) {
-        let mut lines = BufReader::new(stream);
-        let mut line = String::new();
-        loop {
-            line.clear();
-            if lines.buffer().is_empty() && !self.wait_for_line(stream) {
-                return;
-            }
-            match lines.by_ref().take(LINE_BYTES_MAX).read_line(&mut line) {
-                Ok(length) if length > 0 && line.ends_with('\n') => {}
-                _ => return,
-            }
-            let answer = self.answer(&line, stream).unwrap_or_else(Answer::Failed);
-            if send(stream, &answer).is_err() {
-                return;
+        match api.access.role(peer) {
+            Some(role) => Ok(Self { peer: *peer, role }),
+            None => {
+                let why = format!(
+                    "user {} has no role; the daemon answers its own user, root and whom its configuration names",
+                    peer.user
+                );
+                Err(Refusal::forbidden(why))
             }
         }
     }
+}
 
-    fn answer(&self, line: &str, stream: &UnixStream) -> Result<Answer, Failure> {
-        let ask: Ask = serde_json::from_str(line).map_err(|error| {
-            let why = format!("the daemon is of another version: {error}");
-            Failure::new(Code::Usage, "the command was refused", why, "offshoot --version")
-        })?;
-        handle(&self.held, ask, &mut Caller { stream, ending: &self.ending })
+/// What the kernel said of the other end when it connected.
+#[derive(Debug, Clone)]
+struct Seen(Option<Peer>);
+
+impl Connected<IncomingStream<'_, tokio::net::UnixListener>> for Seen {
+    fn connect_info(stream: IncomingStream<'_, tokio::net::UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Self(credentials.map(|peer| Peer { user: peer.uid(), group: peer.gid(), pid: peer.pid() }))
     }
+}
 
-    /// False when the daemon ends.
-    fn wait_for_line(&self, stream: &UnixStream) -> bool {
-        while !self.ending.load(Ordering::SeqCst) {
-            if is_readable(stream) {
-                return true;
-            }
+/// A body of JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        match Json::<T>::from_request(request, api).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => Err(mistaken(&rejection)),
         }
-        false
     }
 }
 
-fn is_readable(socket: impl std::os::fd::AsFd) -> bool {
-    matches!(poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&LOOK)), Ok(1..))
+fn mistaken(rejection: &JsonRejection) -> Refusal {
+    let next = "GET /v1/openapi.json";
+    let failure = Failure::new(Code::Usage, "the request was refused", rejection.body_text(), next);
+    Refusal { status: rejection.status(), failure }
 }
 
-fn send(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_string(answer)?;
-    line.push('\n');
-    stream.write_all(line.as_bytes())
+/// What worked.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: StatusCode,
+    location: Option<String>,
+    body: serde_json::Value,
+    partly: Option<Failure>,
 }
 
-/// Whoever waits for a long command. It cancels by hanging up.
-struct Caller<'a> {
-    stream: &'a UnixStream,
-    ending: &'a AtomicBool,
+impl Reply {
+    fn answer(answer: Answer) -> Self {
+        let partly = failure_in(&answer);
+        let body = serde_json::to_value(answer).unwrap_or_default();
+        Self { status: StatusCode::OK, location: None, body, partly }
+    }
+
+    pub(super) fn job(view: &JobView) -> Self {
+        let body = serde_json::to_value(view).unwrap_or_default();
+        let location = Some(format!("/v1/jobs/{}", view.id));
+        Self { status: StatusCode::ACCEPTED, location, body, partly: None }
+    }
+
+    /// Where there was one thing to do, its failure is the whole answer.
+    pub(super) fn or_first_failure(self) -> Result<Self, Refusal> {
+        match self.partly {
+            Some(failure) => Err(Refusal::from(failure)),
+            None => Ok(self),
+        }
+    }
 }
 
-impl Watcher for Caller<'_> {
-    fn progress(&mut self, done: u64, total: u64) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut polled = [PollFd::new(self.stream, PollFlags::RDHUP)];
-        let hung_up = matches!(poll(&mut polled, Some(&now)), Ok(1..));
-        let told = send(self.stream, &Answer::Progress { done, total });
-        !hung_up && told.is_ok() && !self.ending.load(Ordering::SeqCst)
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(location) = self.location.and_then(|location| location.parse().ok()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// What did not work.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl Refusal {
+    fn forbidden(why: String) -> Self {
+        let failure = Failure::new(Code::Failed, "the command was refused", why, "sudo");
+        Self { status: StatusCode::FORBIDDEN, failure }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.code {
+            Code::Usage => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::Capacity => StatusCode::INSUFFICIENT_STORAGE,
+            Code::NeedsConfirmation => StatusCode::PRECONDITION_REQUIRED,
+            Code::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Failed | Code::Partly => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, failure }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Document {
+            kind: &'static str,
+            #[serde(flatten)]
+            failure: Failure,
+        }
+        (self.status, Json(Document { kind: "Failure", failure: self.failure })).into_response()
     }
 }

@@ -1,40 +1,47 @@
 //! `offshoot df`: where the space of a pool is. The figures are sums, none is an estimate.
 
 use crate::alert::{data_percent, percent};
+use crate::arguments::View;
 use crate::failure::Failure;
-use crate::output::{Format, Style, Table, print, print_json};
-use crate::reach::{LOOK, PoolChoice};
+use crate::list::{Column, Shown, column, extra, print_list};
+use crate::output::{Format, print_json};
+use crate::pool_choice::PoolChoice;
+use crate::reach::{LOOK, Reach};
+use crate::wire::StatusView;
+use serde::Serialize;
 
-pub(super) fn run(pool: &PoolChoice, style: Style) -> Result<(), Failure> {
-    let status = pool.with(LOOK, |reach| reach.status())?;
-    if style.format == Format::Json {
+const COLUMNS: [Column; 12] = [
+    column("pool", "POOL", Shown::Text),
+    column("capacity", ">CAPACITY", Shown::Size),
+    column("provisioned", ">PROVISIONED", Shown::Size),
+    column("mapped", ">MAPPED", Shown::Size),
+    column("reserved", ">RESERVED", Shown::Size),
+    column("quarantined", ">QUARANTINED", Shown::Size),
+    column("free", ">FREE", Shown::Size),
+    column("used", ">USED", Shown::Text),
+    column("metadata_used", ">METADATA", Shown::Size),
+    column("metadata_percent", ">USED", Shown::Text),
+    column("overcommit", ">OVERCOMMIT", Shown::Ratio),
+    extra("kept", ">KEPT", Shown::Size),
+];
+
+#[derive(Serialize)]
+struct Item<'a> {
+    #[serde(flatten)]
+    status: &'a StatusView,
+    used: String,
+    metadata_percent: String,
+}
+
+pub(super) fn run(pool: &PoolChoice, view: &View) -> Result<(), Failure> {
+    let status = pool.with(LOOK, Reach::status)?;
+    if view.output == Format::Json {
         return print_json("Space", &status);
     }
-    let mut table = Table::new(&[
-        "POOL",
-        ">CAPACITY",
-        ">PROVISIONED",
-        ">MAPPED",
-        ">RESERVED",
-        ">QUARANTINED",
-        ">FREE",
-        ">USED",
-        ">METADATA",
-        ">USED",
-        ">OVERCOMMIT",
-    ]);
-    table.row(vec![
-        status.pool.clone(),
-        style.size(status.capacity),
-        style.size(status.provisioned),
-        style.size(status.mapped),
-        style.size(status.reserved),
-        style.size(status.quarantined),
-        style.size(status.free),
-        format!("{} %", data_percent(&status)),
-        style.size(status.metadata_used),
-        format!("{} %", percent(status.metadata_used, status.metadata_free)),
-        format!("{:.1}x", status.overcommit),
-    ]);
-    print(&table.render())
+    let item = Item {
+        status: &status,
+        used: format!("{} %", data_percent(&status)),
+        metadata_percent: format!("{} %", percent(status.metadata_used, status.metadata_free)),
+    };
+    print_list("SpaceList", &COLUMNS, &[item], view)
 }

@@ -1,78 +1,161 @@
-//! `offshoot export NAME --vhost`, `offshoot unexport NAME` and `offshoot exports`: what the daemon serves to virtual machines.
+//! `offshoot export`: what the daemon serves to virtual machines over vhost-user-blk.
 
-use crate::arguments::ExportArguments;
+use super::{consent, names};
+use crate::arguments::{ExportArguments, ListArguments, ManyArguments, View};
 use crate::failure::{Code, Failure};
-use crate::output::{Format, Style, Table, print, print_json, tell, time};
-use crate::reach::{CHANGE, LOOK, PoolChoice, Reach, unexpected};
+use crate::list::{Column, Shown, column, extra, print_list};
+use crate::output::{Format, Style, print, print_json, print_json_line, say, tell};
+use crate::pool_choice::PoolChoice;
+use crate::reach::{CHANGE, LOOK, Reach, unexpected};
 use crate::wire::{Answer, Ask, ExportOrder, ExportView};
+use serde::Serialize;
 use serde_json::json;
 
-pub(super) fn run(pool: &PoolChoice, export: ExportArguments, style: Style) -> Result<(), Failure> {
-    let order = ExportOrder {
-        socket: export.socket.map(std::path::absolute).transpose().map_err(|error| {
-            let what = format!("{} was not exported", export.name);
-            Failure::new(Code::Usage, what, error.to_string(), "--socket with another path")
-        })?,
-        name: export.name,
-        mode: export.socket_mode,
-        read_only: export.read_only,
-        queues: export.queues,
+const COLUMNS: [Column; 10] = [
+    column("name", "NAME", Shown::Text),
+    column("access", "ACCESS", Shown::Text),
+    column("connected", "CONNECTED", Shown::Flag),
+    column("reads", ">READS", Shown::Text),
+    column("writes", ">WRITES", Shown::Text),
+    column("errors", ">ERRORS", Shown::Text),
+    column("read_p99", ">READ P99", Shown::Time),
+    column("write_p99", ">WRITE P99", Shown::Time),
+    column("socket", "SOCKET", Shown::Text),
+    extra("flushes", ">FLUSHES", Shown::Text),
+];
+
+/// The figures that the columns show stand beside the whole of them.
+#[derive(Serialize)]
+struct Item<'a> {
+    #[serde(flatten)]
+    export: &'a ExportView,
+    access: &'static str,
+    reads: u64,
+    writes: u64,
+    flushes: u64,
+    errors: u64,
+    read_p99: Option<f64>,
+    write_p99: Option<f64>,
+}
+
+impl<'a> From<&'a ExportView> for Item<'a> {
+    fn from(export: &'a ExportView) -> Self {
+        let io = &export.io;
+        Self {
+            export,
+            access: if export.read_only { "read-only" } else { "read-write" },
+            reads: io.reads.count.requests,
+            writes: io.writes.count.requests,
+            flushes: io.flushes.count.requests,
+            errors: io.errors(),
+            read_p99: io.reads.latency_seconds.p99,
+            write_p99: io.writes.latency_seconds.p99,
+        }
+    }
+}
+
+pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style) -> Result<(), Failure> {
+    let pool = pool.of(&mut export.names)?;
+    let what = match export.names.as_slice() {
+        [one] => format!("{one} was not exported"),
+        _ => "nothing was exported".to_owned(),
     };
-    let exported = pool.with(CHANGE, |reach| match reach.ask(Ask::Export(order))? {
-        Answer::Exported(view) => Ok(view),
-        other => Err(unexpected(&other)),
+    let socket = export.socket.map(std::path::absolute).transpose().map_err(|error| {
+        Failure::new(Code::Usage, what.clone(), error.to_string(), "--socket with another path")
     })?;
+    pool.with(CHANGE, |reach| {
+        let names = expand(reach, &export.names, &what)?;
+        if names.len() > 1 && socket.is_some() {
+            let why = format!("--socket is for one export, and these are {}", names.len());
+            return Err(Failure::new(Code::Usage, what.clone(), why, "the same command without --socket"));
+        }
+        for (started, name) in names.iter().enumerate() {
+            let order = Ask::Export(ExportOrder {
+                name: name.clone(),
+                socket: socket.clone(),
+                mode: export.socket_mode,
+                read_only: export.read_only,
+                queues: export.queues,
+            });
+            if consent::is_dry(reach, &order, export.consent, style)? {
+                continue;
+            }
+            let answer = reach.ask(order).map_err(|mut failure| {
+                if started > 0 {
+                    failure.code = Code::Partly;
+                    failure.what = format!("{}, after {started} of {}", failure.what, names.len());
+                }
+                failure
+            })?;
+            let Answer::Exported(view) = answer else { return Err(unexpected(&answer)) };
+            show(&view, names.len(), style)?;
+        }
+        if let ([name], Format::Table, false) = (names.as_slice(), style.format, export.consent.dry_run) {
+            say(&format!("next: offshoot export show {name} --for qemu"));
+        }
+        Ok(())
+    })
+}
+
+fn show(view: &ExportView, count: usize, style: Style) -> Result<(), Failure> {
     match style.format {
-        Format::Table => print(&format!("{}\n", exported.socket.display())),
-        Format::Json => print_json("Export", &exported),
+        Format::Json if count == 1 => print_json("Export", view),
+        // Several documents are a line each.
+        Format::Json | Format::Jsonl => print_json_line("Export", view),
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            print(&format!("{}\n", view.socket.display()))
+        }
     }
 }
 
-pub(super) fn end(pool: &PoolChoice, name: &str, style: Style) -> Result<(), Failure> {
-    pool.with(CHANGE, |reach| reach.ask(Ask::Unexport { name: name.to_owned() }))?;
-    tell(style, "Unexported", &json!({ "name": name }), &format!("{name} is not exported any more"))
+fn expand(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<String>, Failure> {
+    if patterns.iter().any(|pattern| pattern.contains('*')) {
+        return names::select(patterns, &reach.entries()?, what);
+    }
+    names::expand(patterns, what)
 }
 
-pub(super) fn list(pool: &PoolChoice, style: Style) -> Result<(), Failure> {
-    let exports = pool.with(LOOK, ask)?;
-    match style.format {
-        Format::Json => print_json("ExportList", &json!({ "items": exports })),
-        Format::Table => print(&table(&exports).render()),
-    }
+pub(super) fn stop(pool: &PoolChoice, mut many: ManyArguments, style: Style) -> Result<(), Failure> {
+    let pool = pool.of(&mut many.names)?;
+    let what = "nothing is exported less";
+    pool.with(CHANGE, |reach| {
+        let mut names = expand(reach, &many.names, what)?;
+        if many.names.iter().any(|pattern| pattern.contains('*')) {
+            let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();
+            names.retain(|name| exported.contains(name));
+        }
+        for (stopped, name) in names.iter().enumerate() {
+            let order = Ask::Unexport { name: name.clone() };
+            if consent::is_dry(reach, &order, many.consent, style)? {
+                continue;
+            }
+            reach.ask(order).map_err(|mut failure| {
+                if stopped > 0 {
+                    failure.code = Code::Partly;
+                }
+                failure
+            })?;
+        }
+        if many.consent.dry_run {
+            return Ok(());
+        }
+        let sentence = match names.as_slice() {
+            [one] => format!("{one} is not exported any more"),
+            many => format!("{} are not exported any more", many.len()),
+        };
+        tell(style, "Unexported", &json!({ "names": names }), &sentence)
+    })
 }
 
-fn ask(reach: &mut Reach) -> Result<Vec<ExportView>, Failure> {
-    match reach.ask(Ask::Exports)? {
-        Answer::Exports { items } => Ok(items),
-        other => Err(unexpected(&other)),
+pub(super) fn list(pool: &PoolChoice, mut list: ListArguments, view: &View) -> Result<(), Failure> {
+    let pool = pool.of(&mut list.names)?;
+    list.names.retain(|name| !name.is_empty());
+    let mut exports = pool.with(LOOK, Reach::exports)?;
+    if !list.names.is_empty() {
+        let is_wanted =
+            |export: &ExportView| list.names.iter().any(|pattern| names::matches(pattern, &export.name));
+        exports.retain(is_wanted);
     }
-}
-
-fn table(exports: &[ExportView]) -> Table {
-    let mut table = Table::new(&[
-        "NAME",
-        "ACCESS",
-        "CONNECTED",
-        ">READS",
-        ">WRITES",
-        ">ERRORS",
-        ">READ P99",
-        ">WRITE P99",
-        "SOCKET",
-    ]);
-    for export in exports {
-        let (reads, writes) = (&export.io.reads, &export.io.writes);
-        table.row(vec![
-            export.name.clone(),
-            if export.read_only { "read-only" } else { "read-write" }.to_owned(),
-            if export.connected { "yes" } else { "-" }.to_owned(),
-            reads.count.requests.to_string(),
-            writes.count.requests.to_string(),
-            export.io.errors().to_string(),
-            reads.latency_seconds.p99.map_or("-".to_owned(), time),
-            writes.latency_seconds.p99.map_or("-".to_owned(), time),
-            export.socket.display().to_string(),
-        ]);
-    }
-    table
+    let items: Vec<Item<'_>> = exports.iter().map(Item::from).collect();
+    print_list("ExportList", &COLUMNS, &items, view)
 }

@@ -1,14 +1,21 @@
 //! `offshoot image import IMAGE@VERSION FILE`.
 
+use super::consent;
 use crate::arguments::ImageImportArguments;
 use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
-use crate::reach::{CHANGE, PoolChoice, unexpected};
+use crate::pool_choice::PoolChoice;
+use crate::reach::{CHANGE, unexpected};
 use crate::wire::{Answer, Ask, Base, ImportOrder, ImportView};
 
-pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Style) -> Result<(), Failure> {
+pub(super) fn run(
+    pool: &PoolChoice,
+    mut arguments: ImageImportArguments,
+    style: Style,
+) -> Result<(), Failure> {
+    let pool = pool.of([&mut arguments.version].into_iter().chain(&mut arguments.base))?;
     let what = format!("{} was not imported", arguments.version);
     let file = std::path::absolute(&arguments.file).map_err(|error| {
         Failure::new(
@@ -26,10 +33,17 @@ pub(super) fn run(pool: &PoolChoice, arguments: ImageImportArguments, style: Sty
     let order = ImportOrder { version: arguments.version, file, base, force_raw: arguments.force_raw };
     let interrupt = Interrupt::watch()?;
     let start = clock::now();
-    let view = pool.with(CHANGE, |reach| match reach.ask_patiently(Ask::Import(order), interrupt)? {
-        Answer::Imported(view) => Ok(view),
-        other => Err(unexpected(&other)),
+    let ask = Ask::Import(order);
+    let view = pool.with(CHANGE, |reach| {
+        if consent::is_dry(reach, &ask, arguments.consent, style)? {
+            return Ok(None);
+        }
+        match reach.ask_patiently(ask, interrupt)? {
+            Answer::Imported(view) => Ok(Some(view)),
+            other => Err(unexpected(&other)),
+        }
     })?;
+    let Some(view) = view else { return Ok(()) };
     tell(style, "Import", &view, &sentence(&view, start.elapsed().as_secs_f64(), style))
 }
 
@@ -39,7 +53,7 @@ fn sentence(view: &ImportView, seconds: f64, style: Style) -> String {
         .as_ref()
         .map_or(String::new(), |base| format!(", {} shared with {base}", style.size(view.unchanged)));
     format!(
-        "imported {} in {seconds:.1} s: {} of disk, {} stored{base}, {} zeros not stored",
+        "imported {} in {seconds:.1} s: {} of disk, {} stored{base}, {} zeros not stored; next: offshoot clone create {0} NAME",
         view.version,
         style.size(view.size),
         style.size(view.stored),

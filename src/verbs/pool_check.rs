@@ -3,8 +3,9 @@
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::local_pool::Demand;
-use crate::output::{Format, Style, print, print_json};
-use crate::reach::{PoolChoice, unexpected};
+use crate::output::{Format, Style, print, print_json, print_json_line};
+use crate::pool_choice::PoolChoice;
+use crate::reach::unexpected;
 use crate::size::GRAIN_BYTES;
 use crate::wire::{Answer, Ask, CheckView};
 use std::fmt::Write as _;
@@ -23,7 +24,8 @@ pub(super) fn run(pool: &PoolChoice, accept_lost_writes: bool, style: Style) -> 
     })?;
     match style.format {
         Format::Json => print_json("CheckReport", &report)?,
-        Format::Table => print(&text(&report, style))?,
+        Format::Jsonl => print_json_line("CheckReport", &report)?,
+        _ => print(&text(&report, style))?,
     }
     Ok(ExitCode::from(code(&report)))
 }

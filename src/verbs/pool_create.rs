@@ -4,8 +4,9 @@ use crate::arguments::PoolCreateArguments;
 use crate::clock;
 use crate::explain;
 use crate::failure::{Code, Failure};
-use crate::output::{Style, tell};
+use crate::output::{Style, say, tell};
 use crate::pool_file;
+use crate::registry::{Entered, Registry};
 use blockstore::{Access, Device, Engine};
 use cow_tree::units::PoolId;
 use serde_json::json;
@@ -26,7 +27,7 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
         }
         let device = pool_file::open(path, Access::ReadWrite, engine)?;
         format(&device, &options, &what)?;
-        return report(path, device.size(), style);
+        return report(path, &options.name, device.size(), style);
     }
     let size = create.size.ok_or_else(|| {
         Failure::new(
@@ -38,7 +39,7 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
     })?;
     let device = pool_file::create(path, size.bytes(), engine, &what)?;
     format_file(path, device, &options, &what)?;
-    report(path, size.bytes(), style)
+    report(path, &options.name, size.bytes(), style)
 }
 
 /// The file goes again when the pool cannot be made in it.
@@ -61,13 +62,21 @@ fn format(device: &Arc<dyn Device>, options: &CreateOptions, what: &str) -> Resu
     thinpool::create(device.clone(), options).map_err(|error| explain::engine(what, &error))
 }
 
-fn report(path: &Path, bytes: u64, style: Style) -> Result<(), Failure> {
-    let sentence = format!(
-        "created {} of {}; next: offshoot --pool {0} image import",
-        path.display(),
-        style.size(bytes)
-    );
-    tell(style, "PoolCreated", &json!({ "path": path, "size": bytes }), &sentence)
+fn report(path: &Path, name: &str, bytes: u64, style: Style) -> Result<(), Failure> {
+    let entered = Registry::open().and_then(|registry| registry.enter(name, path));
+    let next = match entered {
+        Ok(Entered::Yes) => format!("next: offshoot image import {name}/golden@v1 FILE"),
+        Ok(Entered::Taken(other)) => {
+            say(&format!("note: {name} stands for {}; this pool goes by its path", other.display()));
+            format!("next: offshoot --pool {} image import golden@v1 FILE", path.display())
+        }
+        Err(failure) => {
+            say(&format!("note: {}: {}", failure.what, failure.why));
+            format!("next: offshoot --pool {} image import golden@v1 FILE", path.display())
+        }
+    };
+    let sentence = format!("created {name} in {}, {}; {next}", path.display(), style.size(bytes));
+    tell(style, "PoolCreated", &json!({ "pool": name, "path": path, "size": bytes }), &sentence)
 }
 
 fn options(create: &PoolCreateArguments, what: &str) -> Result<CreateOptions, Failure> {

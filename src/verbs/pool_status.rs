@@ -3,8 +3,9 @@
 use crate::alert::{Alert, Level, Thresholds, alerts, data_percent, percent};
 use crate::arguments::PoolStatusArguments;
 use crate::failure::{Code, Failure};
-use crate::output::{Format, Style, print, print_json};
-use crate::reach::{LOOK, PoolChoice};
+use crate::output::{Format, Style, print, print_json, print_json_line};
+use crate::pool_choice::PoolChoice;
+use crate::reach::LOOK;
 use crate::wire::StatusView;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -34,13 +35,17 @@ pub(super) fn run(
     let state = state(&status, &alerts);
     match style.format {
         Format::Json => print_json("PoolStatus", &Document { status: &status, state, alerts: &alerts })?,
-        Format::Table => print(&text(&status, state, &alerts, style))?,
+        Format::Jsonl => {
+            print_json_line("PoolStatus", &Document { status: &status, state, alerts: &alerts })?
+        }
+        _ => print(&text(&status, state, &alerts, style))?,
     }
     let critical = alerts.iter().any(|alert| alert.level == Level::Critical);
     Ok(if critical { Code::Capacity.into() } else { ExitCode::SUCCESS })
 }
 
-fn state(status: &StatusView, alerts: &[Alert]) -> &'static str {
+/// In a word.
+pub(super) fn state(status: &StatusView, alerts: &[Alert]) -> &'static str {
     if status.poisoned {
         "failed"
     } else {

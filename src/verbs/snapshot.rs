@@ -1,24 +1,54 @@
-//! `offshoot snapshot VOLUME@SNAPSHOT...`: all at one instant, or none.
+//! `offshoot snap create VOLUME@SNAPSHOT...`: all at one instant, or none.
 
+use super::consent;
 use super::names::{self, Point};
 use crate::arguments::SnapshotArguments;
 use crate::clock;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::output::{Style, tell};
-use crate::reach::{CHANGE, PoolChoice};
-use crate::wire::Ask;
+use crate::pool_choice::PoolChoice;
+use crate::reach::{CHANGE, Reach};
+use crate::wire::{Ask, SnapshotOrder};
 use serde_json::json;
 
-pub(super) fn run(pool: &PoolChoice, snapshot: &SnapshotArguments, style: Style) -> Result<(), Failure> {
-    let what = "no snapshot was taken";
-    let names = names::expand(&snapshot.names, what)?;
-    names::require_point(&names, Point::Required, what)?;
-    let count = names.len();
+const WHAT: &str = "no snapshot was taken";
+
+pub(super) fn run(pool: &PoolChoice, mut snapshot: SnapshotArguments, style: Style) -> Result<(), Failure> {
+    let pool = pool.of(&mut snapshot.names)?;
     pool.with(CHANGE, |reach| {
+        let names = expand(reach, &snapshot.names)?;
+        names::require_point(&names, Point::Required, WHAT)?;
+        let count = names.len();
+        let order = Ask::Snapshot(SnapshotOrder { names: names.clone() });
+        if consent::is_dry(reach, &order, snapshot.consent, style)? {
+            return Ok(());
+        }
         let start = clock::now();
-        reach.ask(Ask::Snapshot { names: names.clone() })?;
+        reach.ask(order)?;
         let noun = if count == 1 { "snapshot" } else { "snapshots" };
-        let sentence = format!("{count} {noun} in {:.3} s", start.elapsed().as_secs_f64());
+        let first = names.first().map_or("", String::as_str);
+        let seconds = start.elapsed().as_secs_f64();
+        let sentence = format!("{count} {noun} in {seconds:.3} s; undo with: offshoot snap rollback {first}");
         tell(style, "SnapshotsTaken", &json!({ "names": names }), &sentence)
     })
+}
+
+/// `'desk-*@before'` is a snapshot of each of those volumes.
+fn expand(reach: &mut Reach, patterns: &[String]) -> Result<Vec<String>, Failure> {
+    if !patterns.iter().any(|pattern| pattern.contains('*')) {
+        return names::expand(patterns, WHAT);
+    }
+    let entries = reach.entries()?;
+    let mut all = Vec::new();
+    for pattern in patterns {
+        let (volume, point) = pattern.split_once('@').ok_or_else(|| {
+            let next = format!("'{pattern}@before'");
+            Failure::new(Code::Usage, WHAT, format!("{pattern} names no snapshot"), next)
+        })?;
+        let volumes = names::select(&[volume.to_owned()], &entries, WHAT)?;
+        all.extend(
+            volumes.into_iter().filter(|name| !name.contains('@')).map(|name| format!("{name}@{point}")),
+        );
+    }
+    names::expand(&all, WHAT)
 }

@@ -1,32 +1,33 @@
 //! `offshoot volume create NAME... --size SIZE`.
 
 use super::names::{self, Point};
-use super::space_note;
+use super::{consent, space_note};
 use crate::arguments::VolumeCreateArguments;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output::{Style, tell};
-use crate::reach::{CHANGE, PoolChoice};
-use crate::wire::Ask;
+use crate::pool_choice::PoolChoice;
+use crate::reach::CHANGE;
+use crate::wire::{Ask, VolumeOrder};
 use serde_json::json;
 
-pub(super) fn run(pool: &PoolChoice, create: &VolumeCreateArguments, style: Style) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, mut create: VolumeCreateArguments, style: Style) -> Result<(), Failure> {
     let what = "no volume was created";
+    let pool = pool.of(&mut create.names)?;
     let names = names::expand(&create.names, what)?;
     names::require_point(&names, Point::Forbidden, what)?;
     let total = names.len();
+    let size = create.size.bytes();
+    let labels = create.labels.into_iter().collect();
+    let order = Ask::CreateVolumes(VolumeOrder { names: names.clone(), size, labels });
     pool.with(CHANGE, |reach| {
-        for (created, name) in names.iter().cloned().enumerate() {
-            reach.ask(Ask::CreateVolume { name, size: create.size.bytes() }).map_err(|mut failure| {
-                if created > 0 {
-                    failure.code = Code::Partly;
-                    failure.what = format!("{}, after {created} of {total}", failure.what);
-                }
-                failure
-            })?;
+        if consent::is_dry(reach, &order, create.consent, style)? {
+            return Ok(());
         }
+        reach.ask(order)?;
         space_note::overcommit(reach, style)?;
-        let size = create.size.bytes();
-        let sentence = format!("created {total} of {}", style.size(size));
+        let first = names.first().map_or("NAME", String::as_str);
+        let sentence =
+            format!("created {total} of {}; next: offshoot export start {first}", style.size(size));
         tell(style, "VolumesCreated", &json!({ "names": names, "size": size }), &sentence)
     })
 }

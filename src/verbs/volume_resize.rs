@@ -1,32 +1,29 @@
 //! `offshoot volume resize NAME --size SIZE`.
 
 use super::names::{self, Point};
-use super::space_note;
+use super::{consent, space_note};
 use crate::arguments::VolumeResizeArguments;
-use crate::confirm::confirm;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output::{Style, tell};
-use crate::reach::{CHANGE, PoolChoice};
-use crate::wire::Ask;
+use crate::pool_choice::PoolChoice;
+use crate::reach::CHANGE;
+use crate::wire::{Ask, ResizeOrder};
 use serde_json::json;
 
-pub(super) fn run(pool: &PoolChoice, resize: &VolumeResizeArguments, style: Style) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, mut resize: VolumeResizeArguments, style: Style) -> Result<(), Failure> {
     let what = "nothing was resized";
+    let pool = pool.of([&mut resize.name])?;
     let name = &resize.name;
     let one = std::slice::from_ref(name);
     names::expand(one, what)?;
     names::require_point(one, Point::Forbidden, what)?;
     let size = resize.size.bytes();
+    let order = Ask::Resize(ResizeOrder { name: name.clone(), size });
     pool.with(CHANGE, |reach| {
-        let entries = reach.entries()?;
-        let found = entries.iter().find(|entry| entry.name == *name).ok_or_else(|| {
-            Failure::new(Code::NotFound, what, format!("{name} does not exist"), "offshoot ls")
-        })?;
-        if size < found.size {
-            let damage = format!("{name} loses its last {}", style.size(found.size - size));
-            confirm(resize.consent.yes, &damage, name)?;
+        if !consent::ask(reach, &order, resize.consent, name, style)? {
+            return Ok(());
         }
-        reach.ask(Ask::Resize { name: name.clone(), size })?;
+        reach.ask(order)?;
         space_note::overcommit(reach, style)?;
         let done = json!({ "name": name, "size": size });
         tell(style, "VolumeResized", &done, &format!("{name} is {} now", style.size(size)))

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use utoipa::ToSchema;
 use vhost_blk::{Count, Counts, Latencies};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct IoView {
     pub(crate) reads: TimedView,
     pub(crate) writes: TimedView,
@@ -15,7 +16,7 @@ pub(crate) struct IoView {
     pub(crate) others: CountView,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CountView {
     /// All that were answered.
     pub(crate) requests: u64,
@@ -25,7 +26,7 @@ pub(crate) struct CountView {
     pub(crate) bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TimedView {
     #[serde(flatten)]
     pub(crate) count: CountView,
@@ -33,7 +34,7 @@ pub(crate) struct TimedView {
 }
 
 /// From the moment a request was taken until it was answered, errors too. Percentiles are up to an eighth too long.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LatencyView {
     pub(crate) count: u64,
     pub(crate) sum: f64,
@@ -46,7 +47,7 @@ pub(crate) struct LatencyView {
 }
 
 /// So many requests took no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BucketView {
     pub(crate) le: f64,
     pub(crate) count: u64,

@@ -47,11 +47,12 @@ impl Ended {
 /// What lies in a directory: every path with its length and a hash of its bytes.
 pub(crate) type Inventory = BTreeMap<PathBuf, (u64, u64)>;
 
-/// A place to work in. Both directories go with it.
+/// A place to work in. Its directories go with it.
 #[derive(Debug)]
 pub(crate) struct Place {
     directory: TempDir,
     run: TempDir,
+    state: TempDir,
 }
 
 impl Place {
@@ -73,7 +74,8 @@ impl Place {
         let mut builder = tempfile::Builder::new();
         let run =
             builder.prefix("offshoot-test-").permissions(private).tempdir_in("/dev/shm").expect("tmpfs");
-        Self { directory, run }
+        let state = tempfile::tempdir().expect("a directory");
+        Self { directory, run, state }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -88,6 +90,10 @@ impl Place {
         self.run.path()
     }
 
+    pub(crate) fn state_directory(&self) -> &Path {
+        self.state.path()
+    }
+
     /// The program, in this place, with the pool `p.pool`.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offshoot"));
@@ -96,6 +102,8 @@ impl Place {
             .current_dir(self.directory.path())
             .env("OFFSHOOT_POOL", self.pool())
             .env("OFFSHOOT_RUN_DIR", self.run.path())
+            .env("OFFSHOOT_STATE_DIR", self.state.path())
+            .env_remove("OFFSHOOT_API")
             .env_remove("OFFSHOOT_IO")
             .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null())
@@ -113,6 +121,8 @@ impl Place {
             .env("OFFSHOOT", env!("CARGO_BIN_EXE_offshoot"))
             .env("OFFSHOOT_POOL", self.pool())
             .env("OFFSHOOT_RUN_DIR", self.run.path())
+            .env("OFFSHOOT_STATE_DIR", self.state.path())
+            .env_remove("OFFSHOOT_API")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -22,13 +22,13 @@ fn with_a_lineage() -> Place {
     let mut client = Client::open(&place.path("nbd.sock"), "v").expect("served");
     write(&mut client, 0, 16);
     client.close().expect("served");
-    place.ok(&["snapshot", "v@monday"]);
+    place.ok(&["snap", "create", "v@monday"]);
     let mut client = Client::open(&place.path("nbd.sock"), "v").expect("served");
     write(&mut client, 4, 2);
     trim(&mut client, 8, 4);
     write(&mut client, 32, 1);
     client.close().expect("served");
-    place.ok(&["clone", "v@monday", "w"]);
+    place.ok(&["clone", "create", "v@monday", "w"]);
     end(&place, daemon);
     place
 }
@@ -58,7 +58,7 @@ fn a_backup_of_what_has_changed_makes_an_old_copy_the_newer_one() {
     let daemon = place.serve(&[]);
     let (old, new) = (place.path("old.raw"), place.path("new.raw"));
     run("nbdcopy", &[uri(&place, "v@monday").as_str(), super::path(&old)]);
-    place.ok(&["snapshot", "v@tuesday"]);
+    place.ok(&["snap", "create", "v@tuesday"]);
     run("nbdcopy", &[uri(&place, "v@tuesday").as_str(), super::path(&new)]);
     let mut copy = std::fs::read(&old).expect("copied");
     let whole = std::fs::read(&new).expect("copied");

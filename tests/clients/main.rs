@@ -40,7 +40,7 @@ fn with_file_system(place: Place) -> Place {
     run("mke2fs", &["-q", "-F", "-t", "ext4", "-d", root, path(&image)]);
     let place = place.with_pool();
     place.ok(&["image", "import", "golden@v1", "golden.raw"]);
-    place.ok(&["clone", "golden@v1", "desk"]);
+    place.ok(&["clone", "create", "golden@v1", "desk"]);
     place
 }
 
@@ -93,8 +93,8 @@ fn nbdinfo_shows_the_map_of_what_was_written() {
     assert_eq!(map(&place, "v"), extents(&blocks));
     // What a clone shares is as much there as what it owns.
     client.close().expect("served");
-    place.ok(&["snapshot", "v@s"]);
-    place.ok(&["clone", "v@s", "w"]);
+    place.ok(&["snap", "create", "v@s"]);
+    place.ok(&["clone", "create", "v@s", "w"]);
     let mut client = Client::open(&place.path("nbd.sock"), "w").expect("served");
     write(&mut client, 20, 2);
     trim(&mut client, 1200, 100);
@@ -249,7 +249,7 @@ fn two_servers_answer_the_same_commands_alike() {
         }
         ours.close().expect("served");
         theirs.close().expect("served");
-        place.ok(&["snapshot", &format!("v@s{seed}")]);
+        place.ok(&["snap", "create", &format!("v@s{seed}")]);
     }
     end(&place, daemon);
 }

@@ -43,7 +43,7 @@ fn every_client_is_served_in_every_way() {
     place.ok(&["volume", "create", "v", "--size", "64M"]);
     let certificates = Authority::new("operator").directory(&place, "certificates", "localhost", None);
     let daemon = place.serve(&["--tls", path(&certificates), "--tcp", "127.0.0.1:0"]);
-    place.ok(&["snapshot", "v@s"]);
+    place.ok(&["snap", "create", "v@s"]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/matrix.py");
     for Way { uri, qemu } in ways(&place, &daemon.ready, &certificates) {
         for (export, mode) in [("v", "rw"), ("v@s", "ro")] {

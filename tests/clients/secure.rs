@@ -157,7 +157,7 @@ fn a_certificate_opens_the_exports_that_are_granted_to_its_name_and_shows_no_oth
     for name in ["vm1", "vm2", "secret"] {
         place.ok(&["volume", "create", name, "--size", "1M"]);
     }
-    place.ok(&["snapshot", "vm1@hidden", "vm2@shown"]);
+    place.ok(&["snap", "create", "vm1@hidden", "vm2@shown"]);
     let authority = Authority::new("operator");
     let server = authority.directory(&place, "server", "localhost", None);
     let host = authority.directory(&place, "host", "Host7", None);

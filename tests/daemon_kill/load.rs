@@ -130,13 +130,13 @@ impl Guest {
 }
 
 /// Takes snapshots of two volumes at one instant, clones them, and removes old ones, until the daemon is gone.
-pub(crate) fn operate(control: &mut Control, book: &Book, first: u64) {
+pub(crate) fn operate(control: &Control, book: &Book, first: u64) {
     let mut kept: VecDeque<u64> = VecDeque::new();
     for number in first.. {
         let snapshots = ["a", "b"].map(|volume| format!("{volume}@s{number}"));
         let clone = format!("k{number}");
         snapshots.iter().for_each(|name| book.ledger.lock().freeze(name));
-        if control.ask(&json!({"ask": "snapshot", "names": snapshots})).is_none() {
+        if control.post("snapshots", &json!({"names": snapshots})).is_none() {
             return;
         }
         {
@@ -145,8 +145,8 @@ pub(crate) fn operate(control: &mut Control, book: &Book, first: u64) {
             ledger.names.insert(clone.clone(), Existence::Maybe);
             ledger.clones.insert(clone.clone(), snapshots[0].clone());
         }
-        let ask = json!({"ask": "clone", "source": snapshots[0], "names": [clone], "size": null});
-        if control.ask(&ask).is_none() {
+        let order = json!({"source": snapshots[0], "names": [clone]});
+        if control.post("clones", &order).is_none() {
             return;
         }
         book.ledger.lock().names.insert(clone, Existence::There);
@@ -163,9 +163,10 @@ pub(crate) fn operate(control: &mut Control, book: &Book, first: u64) {
 }
 
 /// False when the daemon gave no answer.
-pub(crate) fn remove(control: &mut Control, book: &Book, name: &str) -> bool {
+pub(crate) fn remove(control: &Control, book: &Book, name: &str) -> bool {
     book.ledger.lock().names.insert(name.to_owned(), Existence::Maybe);
-    let done = control.ask(&json!({"ask": "remove", "name": name, "recursive": false})).is_some();
+    let done =
+        control.post("removals", &json!({"names": [name]})).is_some_and(|body| body["failures"] == json!([]));
     if done {
         book.ledger.lock().forget(name);
     }
@@ -173,8 +174,8 @@ pub(crate) fn remove(control: &mut Control, book: &Book, name: &str) -> bool {
 }
 
 /// One checkpoint after the other, until the daemon is gone.
-pub(crate) fn settle(control: &mut Control) {
-    while control.ask(&json!({"ask": "settle"})).is_some() {}
+pub(crate) fn settle(control: &Control) {
+    while control.post("settle", &json!({})).is_some() {}
 }
 
 /// All sectors of a volume, snapshot or clone.

@@ -43,8 +43,8 @@ fn every_acknowledged_write_survives_a_kill_of_the_daemon() {
     place.ok(&["pool", "create", "p.pool", "--size", "64M"]);
     let size = VOLUME_BYTES.to_string();
     place.ok(&["volume", "create", "a", "b", "--size", &size]);
-    place.ok(&["snapshot", "a@empty"]);
-    place.ok(&["clone", "a@empty", "c"]);
+    place.ok(&["snap", "create", "a@empty"]);
+    place.ok(&["clone", "create", "a@empty", "c"]);
     let book = Book::default();
     VOLUMES.iter().for_each(|volume| book.ledger.lock().add_volume(volume));
     let mut kills = Kills { chance: Chance(number("OFFSHOOT_SEED").unwrap_or(1)), done: 0, inside: 0 };
@@ -75,8 +75,8 @@ impl Kills {
     fn round(&mut self, place: &Place, book: &Book) {
         let daemon = place.serve(&[]);
         let socket = place.path("nbd.sock");
-        let mut control = Control::connect(place.run_directory());
-        verify(&socket, &mut control, book);
+        let control = Control::connect(place.run_directory());
+        verify(&socket, &control, book);
         control.check();
         let flushes = self.done % 2 == 1;
         let in_checkpoint = self.done % 3 == 2 || self.done >= KILLS;
@@ -92,7 +92,7 @@ impl Kills {
             for guest in guests {
                 scope.spawn(|| guest.run(&socket, book));
             }
-            scope.spawn(|| operate(&mut control, book, self.done * 1_000));
+            scope.spawn(|| operate(&control, book, self.done * 1_000));
             if in_checkpoint {
                 scope.spawn(|| settle(&mut second));
                 stop_inside_checkpoint(&daemon, &place.pool(), book, &mut self.chance);
@@ -142,7 +142,7 @@ fn kill(daemon: Daemon, pool: &Path) -> bool {
 }
 
 /// Holds everything the pool has against the ledger.
-fn verify(socket: &Path, control: &mut Control, book: &Book) {
+fn verify(socket: &Path, control: &Control, book: &Book) {
     let present = control.names();
     let mut ledger = book.ledger.lock();
     let expected: Vec<(String, Existence)> =

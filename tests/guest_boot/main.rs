@@ -47,7 +47,7 @@ impl Setting {
         make.args(["-q", "-t", "ext4", "-d"]).arg(place.path("files")).arg(&image);
         assert!(make.status().expect("e2fsprogs are installed").success());
         place.ok(&["image", "import", "img@v1", "disk.raw"]);
-        place.ok(&["clone", "img@v1", "desk"]);
+        place.ok(&["clone", "create", "img@v1", "desk"]);
         let mut setting = Self { place, daemon: None };
         setting.serve();
         setting
@@ -60,7 +60,7 @@ impl Setting {
     fn serve(&mut self) {
         self.daemon = Some(self.place.serve(&[]));
         let socket = self.socket();
-        self.place.ok(&["export", "--vhost", "desk", "--socket", socket.to_str().expect("text")]);
+        self.place.ok(&["export", "start", "desk", "--socket", socket.to_str().expect("text")]);
     }
 
     fn kill(&mut self) {
@@ -93,7 +93,7 @@ impl Setting {
 
     /// The file system as the pool has it is clean, and so is the pool.
     fn end(mut self) {
-        self.place.ok(&["unexport", "desk"]);
+        self.place.ok(&["export", "stop", "desk"]);
         let uri = format!("nbd+unix:///desk?socket={}", self.place.path("nbd.sock").display());
         let copy = self.place.path("copy.raw");
         assert!(

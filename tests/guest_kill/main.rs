@@ -165,7 +165,7 @@ fn data_of(slot: u16) -> u64 {
 
 fn start(place: &Place, engine: &str) -> (Daemon, PathBuf) {
     let daemon = place.serve(&["--io", engine]);
-    let line = place.ok(&["export", "--vhost", "disk"]);
+    let line = place.ok(&["export", "start", "disk"]);
     (daemon, PathBuf::from(line.trim_end()))
 }
 

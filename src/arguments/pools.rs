@@ -1,0 +1,125 @@
+//! What can be typed after `offshoot pool`.
+
+use super::Consent;
+use crate::complete;
+use crate::size::Size;
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolVerb {
+    /// Make a pool in a new sparse file, or on a block device
+    #[command(after_help = "Example:\n  offshoot pool create /srv/p0.pool --size 800G")]
+    Create(PoolCreateArguments),
+    /// List the pools known here
+    #[command(after_help = "Example:\n  offshoot pool ls")]
+    Ls,
+    /// Let a name stand for a pool that exists
+    #[command(after_help = "Example:\n  offshoot pool register /srv/p0.pool")]
+    Register(PoolRegisterArguments),
+    /// Let a name stand for no pool any more; the pool itself stays as it is
+    #[command(after_help = "Example:\n  offshoot pool forget p0")]
+    Forget(PoolForgetArguments),
+    /// Figures and alerts; exit code 5 when an alert is critical
+    #[command(after_help = "Example:\n  offshoot pool status p0 --warn 80 --critical 90")]
+    Status(PoolStatusArguments),
+    /// Compare all metadata with each other; exit code 0 clean, 2 errors, 3 leaked blocks only
+    #[command(after_help = "Example:\n  offshoot pool check p0")]
+    Check(PoolCheckArguments),
+    /// Give a pool more space
+    #[command(after_help = "Example:\n  offshoot pool grow p0 --size 1T")]
+    Grow(PoolGrowArguments),
+    /// Wait until the space of what was removed is free
+    #[command(after_help = "Example:\n  offshoot pool settle p0")]
+    Settle(PoolSettleArguments),
+    /// Give back what removed names keep for their clones and no clone uses any more
+    #[command(after_help = "Example:\n  offshoot pool thin p0")]
+    Thin(PoolSettleArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolCreateArguments {
+    /// The new file, or a block device that holds no pool
+    pub(crate) path: PathBuf,
+    /// Size of the file, such as 800G; a block device is used whole
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) size: Option<Size>,
+    /// What the pool is called; by default like its file
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolRegisterArguments {
+    /// The pool's file or block device
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolForgetArguments {
+    /// The pool's name
+    #[arg(add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolStatusArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+    /// Percent used that raises a warning
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) warn: u8,
+    /// Percent used that raises a critical alert
+    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) critical: u8,
+    /// Most that may be promised, as a multiple of the capacity; above it the alert is critical
+    #[arg(long, value_name = "RATIO", default_value_t = 8.0, value_parser = ratio)]
+    pub(crate) overcommit_max: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolCheckArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+    /// Open the pool even when the writes acknowledged since it was last open are gone
+    #[arg(long)]
+    pub(crate) accept_lost_writes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolGrowArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+    /// The new size of the file; a block device is used whole
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) size: Option<Size>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolSettleArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolPathArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio.is_finite() && ratio > 0.0 => Ok(ratio),
+        _ => Err("a ratio is a number above 0, such as 4 or 2.5".to_owned()),
+    }
+}

@@ -1,0 +1,188 @@
+//! Who has changed what: a line of JSON for each change, also for those that were refused. Whoever holds the pool writes it, so a
+//! daemon and a command without one write the same.
+
+use crate::clock;
+use crate::failure::Failure;
+use crate::output::say;
+use crate::state_directory::StateDirectory;
+use crate::wire::{Answer, Ask};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use utoipa::ToSchema;
+
+/// A file that has grown past this becomes the older one of two.
+const FILE_BYTES_MAX: u64 = 32 << 20;
+
+/// One change.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Record {
+    /// RFC 3339, UTC: when it ended.
+    pub(crate) time: String,
+    pub(crate) pool: String,
+    /// The user number of who asked.
+    pub(crate) user: u32,
+    pub(crate) pid: Option<i32>,
+    /// The command, such as `clone create`.
+    pub(crate) command: String,
+    /// All that was asked, word for word.
+    #[schema(value_type = Object)]
+    pub(crate) order: serde_json::Value,
+    /// The job it was, if it was one.
+    pub(crate) job: Option<String>,
+    pub(crate) seconds: f64,
+    /// Why nothing was changed, or not all.
+    pub(crate) failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct RecordList {
+    pub(crate) items: Vec<Record>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) user: u32,
+    pub(crate) pid: Option<i32>,
+    pub(crate) job: Option<String>,
+}
+
+impl Author {
+    pub(crate) fn this_process() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self { user: rustix::process::geteuid().as_raw(), pid: Some(pid), job: None }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    path: Option<PathBuf>,
+}
+
+impl History {
+    /// Where no history can be kept, that is said, and nothing is refused for it.
+    pub(crate) fn open() -> Self {
+        match StateDirectory::choose() {
+            Ok(state) => Self { path: Some(state.history()) },
+            Err(failure) => {
+                say(&format!("note: no history is kept: {}", failure.why));
+                Self { path: None }
+            }
+        }
+    }
+
+    /// Carries out a change and notes what came of it.
+    pub(crate) fn of<T>(
+        &self,
+        pool: &str,
+        author: &Author,
+        ask: &Ask,
+        run: impl FnOnce() -> Result<T, Failure>,
+        failure_in: impl Fn(&T) -> Option<Failure>,
+    ) -> Result<T, Failure> {
+        if !ask.is_change() {
+            return run();
+        }
+        let start = clock::now();
+        let result = run();
+        let failure = match &result {
+            Ok(value) => failure_in(value),
+            Err(failure) => Some(failure.clone()),
+        };
+        self.note(&Record {
+            time: clock::rfc3339(clock::unix_seconds()),
+            pool: pool.to_owned(),
+            user: author.user,
+            pid: author.pid,
+            command: ask.word().to_owned(),
+            order: serde_json::to_value(ask).unwrap_or_default(),
+            job: author.job.clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            failure,
+        });
+        result
+    }
+
+    /// The newest of a pool, or of all, the oldest of them first.
+    pub(crate) fn newest(&self, pool: Option<&str>, count: usize) -> Vec<Record> {
+        let Some(path) = &self.path else { return Vec::new() };
+        let mut found = std::collections::VecDeque::new();
+        for path in [older(path), path.clone()] {
+            let Ok(file) = File::open(path) else { continue };
+            // A line that makes no sense is a newer version's, or was cut by a crash.
+            let lines = BufReader::new(file).lines().map_while(Result::ok);
+            let records = lines.filter_map(|line| serde_json::from_str::<Record>(&line).ok());
+            for record in records.filter(|record| pool.is_none_or(|pool| record.pool == pool)) {
+                if found.len() == count {
+                    found.pop_front();
+                }
+                found.push_back(record);
+            }
+        }
+        found.into()
+    }
+
+    fn note(&self, record: &Record) {
+        let Some(path) = &self.path else { return };
+        if let Err(error) = append(path, record) {
+            say(&format!("note: this change is missing in the history: {}: {error}", path.display()));
+        }
+    }
+}
+
+/// What an answer says of names that were left out.
+pub(crate) fn failure_in(answer: &Answer) -> Option<Failure> {
+    match answer {
+        Answer::Removed(removed) => removed.failures.first().cloned(),
+        _ => None,
+    }
+}
+
+fn older(path: &Path) -> PathBuf {
+    path.with_extension("1.jsonl")
+}
+
+fn append(path: &Path, record: &Record) -> io::Result<()> {
+    let open = || File::options().append(true).create(true).mode(0o600).open(path);
+    let mut file = open()?;
+    // Of two writers each has its line whole, and only one of them turns the files.
+    flock(&file, FlockOperation::LockExclusive)?;
+    if file.metadata()?.len() > FILE_BYTES_MAX {
+        std::fs::rename(path, older(path))?;
+        file = open()?;
+    }
+    let mut line = serde_json::to_string(record)?;
+    line.push('\n');
+    file.write_all(line.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Author, History};
+    use crate::failure::{Code, Failure};
+    use crate::wire::{Ask, SnapshotOrder};
+
+    #[test]
+    fn changes_are_noted_with_their_outcome_and_looks_are_not() {
+        let place = tempfile::tempdir().expect("a directory");
+        let history = History { path: Some(place.path().join("history.jsonl")) };
+        let author = Author { user: 7, pid: None, job: None };
+        let snapshot = Ask::Snapshot(SnapshotOrder { names: vec!["a@b".to_owned()] });
+        let none = |_: &()| None;
+        history.of("p0", &author, &Ask::Status, || Ok(()), none).expect("a look");
+        history.of("p0", &author, &snapshot, || Ok(()), none).expect("a change");
+        let refused = || Err(Failure::new(Code::Conflict, "a", "b", "c"));
+        history.of::<()>("p1", &author, &snapshot, refused, none).expect_err("refused");
+        let all = history.newest(None, 10);
+        let seen: Vec<_> =
+            all.iter().map(|r| (r.pool.as_str(), r.command.as_str(), r.failure.is_some())).collect();
+        assert_eq!(seen, [("p0", "snap create", false), ("p1", "snap create", true)]);
+        assert_eq!(all[0].order["names"][0], "a@b");
+        assert_eq!(history.newest(None, 1)[0].pool, "p1");
+        assert_eq!(history.newest(Some("p0"), 10).len(), 1);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a change would do, without doing it: for `--dry-run`, and for the question before something is destroyed. Names are
+//! looked up as the change itself would, so that what is missing or taken is found here too.
+
+use crate::explain;
+use crate::failure::{Code, Failure};
+use crate::handler::{Held, describe, parse_name, parse_names};
+use crate::size::Iec;
+use crate::wire::{Ask, PlanView, RemoveOrder};
+use std::collections::{BTreeMap, BTreeSet};
+use thinpool::{Entry, EntryKind, Name};
+
+pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
+    let what = describe(ask);
+    let view = Survey { entries: by_name(held), what: &what };
+    match ask {
+        Ask::CreateVolumes(order) => {
+            view.vacant(&order.names)?;
+            let provisions = order.size.saturating_mul(count(order.names.len()));
+            let summary = format!("creates {} of {}", number(&order.names, "volume"), Iec(order.size));
+            Ok(PlanView { provisions, ..quiet(summary, &order.names) })
+        }
+        Ask::Clone(order) => {
+            let source = view.existing(&order.source)?;
+            if source.kind == EntryKind::Volume {
+                let why =
+                    format!("{} is a volume; clones are made from a snapshot or a version", order.source);
+                let next = format!("offshoot snap create {}@base", order.source);
+                return Err(Failure::new(Code::Usage, what.clone(), why, next));
+            }
+            view.vacant(&order.names)?;
+            let size = order.size.unwrap_or(source.size);
+            let provisions = size.saturating_mul(count(order.names.len()));
+            let summary =
+                format!("clones {} of {} from {}", number(&order.names, "volume"), Iec(size), order.source);
+            Ok(PlanView { provisions, ..quiet(summary, &order.names) })
+        }
+        Ask::Snapshot(order) => {
+            view.vacant(&order.names)?;
+            for name in parse_names(&order.names, &what)? {
+                view.existing(name.base())?;
+            }
+            Ok(quiet(format!("takes {}", number(&order.names, "snapshot")), &order.names))
+        }
+        Ask::Rollback(order) => {
+            view.existing(&order.to)?;
+            let volume = parse_name(&order.to, &what)?.base().to_owned();
+            let live = view.existing(&volume)?;
+            let summary = format!("{volume} drops the {} it wrote since {}", Iec(live.owned), order.to);
+            Ok(PlanView { destroys: true, frees: Some(live.owned), ..quiet(summary, &[volume]) })
+        }
+        Ask::Resize(order) => {
+            let found = view.existing(&order.name)?;
+            let names = [order.name.clone()];
+            if order.size < found.size {
+                let summary = format!("{} loses its last {}", order.name, Iec(found.size - order.size));
+                return Ok(PlanView { destroys: true, frees: None, ..quiet(summary, &names) });
+            }
+            let summary = format!("{} grows from {} to {}", order.name, Iec(found.size), Iec(order.size));
+            Ok(PlanView { provisions: order.size - found.size, ..quiet(summary, &names) })
+        }
+        Ask::Remove(order) => view.removal(held, order),
+        Ask::Label(order) => {
+            order.names.iter().try_for_each(|name| view.existing(name).map(drop))?;
+            let labels = order.labels.len();
+            Ok(quiet(format!("changes {labels} labels of {}", number(&order.names, "name")), &order.names))
+        }
+        Ask::Export(order) => {
+            view.existing(&order.name)?;
+            Ok(quiet(format!("exports {} over vhost-user-blk", order.name), &[order.name.clone()]))
+        }
+        Ask::Unexport { name } => {
+            view.existing(name)?;
+            let stops_exports = exported(held, |other| other == name);
+            let summary = format!("ends the export of {name}");
+            Ok(PlanView { stops_exports, ..quiet(summary, &[name.clone()]) })
+        }
+        Ask::Import(order) => {
+            view.vacant(std::slice::from_ref(&order.version))?;
+            let summary = format!("imports {} as {}", order.file.display(), order.version);
+            Ok(quiet(summary, &[order.version.clone()]))
+        }
+        Ask::Grow(order) => Ok(quiet(format!("makes the pool's device {} long", Iec(order.size)), &[])),
+        Ask::Thin => Ok(quiet("gives back what removed names keep and no clone uses".to_owned(), &[])),
+        Ask::Settle => Ok(quiet("waits until what was removed is free".to_owned(), &[])),
+        Ask::Check | Ask::Entries | Ask::Status | Ask::Exports => {
+            Ok(quiet("changes nothing".to_owned(), &[]))
+        }
+    }
+}
+
+struct Survey<'a> {
+    entries: BTreeMap<String, Entry>,
+    what: &'a str,
+}
+
+impl Survey<'_> {
+    fn existing(&self, name: &str) -> Result<&Entry, Failure> {
+        parse_name(name, self.what)?;
+        let missing = || explain::engine(self.what, &thinpool::Error::NotFound(name.to_owned()));
+        self.entries.get(name).ok_or_else(missing)
+    }
+
+    fn vacant(&self, names: &[String]) -> Result<(), Failure> {
+        let names = parse_names(names, self.what)?;
+        match names.iter().map(Name::to_string).find(|name| self.entries.contains_key(name)) {
+            Some(taken) => Err(explain::engine(self.what, &thinpool::Error::Exists(taken))),
+            None => Ok(()),
+        }
+    }
+
+    fn removal(&self, held: &Held, order: &RemoveOrder) -> Result<PlanView, Failure> {
+        let doomed: Vec<&Entry> =
+            order.names.iter().map(|name| self.existing(name)).collect::<Result<_, _>>()?;
+        let mut gone: BTreeSet<String> = order.names.iter().cloned().collect();
+        let volumes: BTreeSet<String> = gone.iter().filter(|name| !name.contains('@')).cloned().collect();
+        let is_snapshot_of_one = |entry: &&Entry| {
+            entry.kind == EntryKind::Snapshot
+                && volumes.contains(entry.name.base())
+                && !gone.contains(&entry.name.to_string())
+        };
+        let with: Vec<String> =
+            self.entries.values().filter(is_snapshot_of_one).map(|entry| entry.name.to_string()).collect();
+        let subject = match doomed.as_slice() {
+            [one] => format!("this removes the {} {}", word(one.kind), one.name),
+            many => format!("this removes {} names", many.len()),
+        };
+        let snapshots = if order.recursive { with.len() } else { 0 };
+        if order.recursive {
+            gone.extend(with);
+        }
+        let frees: Option<u64> =
+            if snapshots > 0 { None } else { doomed.iter().map(|entry| entry.gives_back).sum() };
+        let stops_exports = exported(held, |name| gone.contains(name));
+        let made_from = |entry: &&Entry| {
+            !gone.contains(&entry.name.to_string())
+                && entry.origin.as_ref().is_some_and(|origin| gone.contains(origin))
+        };
+        let clones: Vec<String> =
+            self.entries.values().filter(made_from).map(|entry| entry.name.to_string()).collect();
+        let mut summary = match (snapshots, frees) {
+            (0, Some(bytes)) => format!("{subject} and gives back {}", Iec(bytes)),
+            (0, None) => subject,
+            (snapshots, _) => format!("{subject} with {snapshots} snapshots"),
+        };
+        if !clones.is_empty() {
+            summary.push_str(&format!("; {} made from it stay", number(&clones, "clone")));
+        }
+        Ok(PlanView { destroys: true, frees, stops_exports, clones, ..quiet(summary, &order.names) })
+    }
+}
+
+fn by_name(held: &Held) -> BTreeMap<String, Entry> {
+    held.pool.entries().into_iter().map(|entry| (entry.name.to_string(), entry)).collect()
+}
+
+fn exported(held: &Held, is_hit: impl Fn(&String) -> bool) -> Vec<String> {
+    let exports = held.doors.as_deref().map(crate::doors::Doors::exports).unwrap_or_default();
+    exports.into_iter().map(|export| export.name).filter(is_hit).collect()
+}
+
+/// A plan that destroys nothing.
+fn quiet(summary: String, names: &[String]) -> PlanView {
+    PlanView {
+        summary,
+        names: names.to_vec(),
+        destroys: false,
+        frees: Some(0),
+        provisions: 0,
+        stops_exports: Vec::new(),
+        clones: Vec::new(),
+    }
+}
+
+fn word(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Volume => "volume",
+        EntryKind::Snapshot => "snapshot",
+        EntryKind::Version => "version",
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// "1 clone", "25 clones".
+fn number(items: &[String], noun: &str) -> String {
+    match items.len() {
+        1 => format!("1 {noun}"),
+        many => format!("{many} {noun}s"),
+    }
+}

@@ -1,0 +1,128 @@
+//! What can be asked for, as it travels. Sizes in bytes.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use utoipa::ToSchema;
+
+/// New, empty volumes, each of this size.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VolumeOrder {
+    pub(crate) names: Vec<String>,
+    pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Volumes from an image version or a snapshot, all or none.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloneOrder {
+    pub(crate) source: String,
+    pub(crate) names: Vec<String>,
+    /// The source's, where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Snapshots, each `volume@snapshot`, all at one instant or none.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapshotOrder {
+    pub(crate) names: Vec<String>,
+}
+
+/// The snapshot `volume@snapshot` that its volume returns to.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollbackOrder {
+    pub(crate) to: String,
+}
+
+/// Volumes, snapshots and versions to be removed, each for itself.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoveOrder {
+    pub(crate) names: Vec<String>,
+    /// A volume takes its snapshots with it.
+    #[serde(default)]
+    pub(crate) recursive: bool,
+}
+
+/// A volume's new size.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResizeOrder {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+}
+
+/// Labels of volumes, snapshots and versions: set, or removed where the value is null.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelOrder {
+    pub(crate) names: Vec<String>,
+    pub(crate) labels: BTreeMap<String, Option<String>>,
+}
+
+/// The pool's new size on its device.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrowOrder {
+    pub(crate) size: u64,
+}
+
+/// A volume, snapshot or version to be served over vhost-user-blk.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExportOrder {
+    pub(crate) name: String,
+    /// Absolute; where it is not given, the daemon chooses.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) socket: Option<PathBuf>,
+    /// Permission bits of the socket.
+    #[serde(default = "usual_mode")]
+    pub(crate) mode: u32,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    #[serde(default = "usual_queues")]
+    pub(crate) queues: u16,
+}
+
+fn usual_mode() -> u32 {
+    0o600
+}
+
+fn usual_queues() -> u16 {
+    8
+}
+
+/// A raw image file to become an image version.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImportOrder {
+    pub(crate) version: String,
+    /// Absolute; opened by whoever holds the pool.
+    #[schema(value_type = String)]
+    pub(crate) file: PathBuf,
+    #[serde(default)]
+    pub(crate) base: Base,
+    /// Take the file as raw whatever its first bytes look like.
+    #[serde(default)]
+    pub(crate) force_raw: bool,
+}
+
+/// What a new version is stored as a difference from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// The newest version of the same image, if there is one.
+    #[default]
+    Latest,
+    Nothing,
+    Version(String),
+}
