@@ -33,7 +33,7 @@ fn nonsense_is_answered_or_hung_up_on_and_the_daemon_goes_on() {
     let daemon = place.serve(&[]);
     let volumes = "/v1/pools/p/volumes";
     for (path, order, status, why) in [
-        (volumes, json!([1, 2]), 422, "expected struct"),
+        (volumes, json!([1, 2]), 422, "invalid type"),
         (volumes, json!({"names": ["v"]}), 422, "size"),
         (volumes, json!({"names": ["v"], "size": 4096, "colour": 1}), 422, "colour"),
         (volumes, json!({"names": ["../x"], "size": 4096}), 400, "starts with '.'"),
@@ -223,7 +223,7 @@ fn a_daemon_holds_several_pools_and_names_say_which() {
     let listed = run(&["pool", "ls", "-o", "jsonl"]).ok();
     let served = listed.lines().filter(|line| line.contains("\"served\":true")).count();
     assert_eq!(served, 2, "{listed}");
-    place.run(&["serve", "p"]).fails(4, "open");
+    place.run(&["serve", "p"]).fails(4, "in use by process");
     assert_eq!(daemon.stop().code, Some(0));
     run(&["pool", "check", "p"]).ok();
     run(&["pool", "check", "q"]).ok();

@@ -129,7 +129,11 @@ fn every_command_has_an_example_a_page_and_completions() {
     for words in &all {
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
         let help = place.ok(&words);
-        assert!(help.contains("Example") && help.contains("  offshoot "), "{words:?}: {help}");
+        assert!(
+            help.contains("Example")
+                && help.lines().any(|line| line.starts_with("  ") && line.contains("offshoot ")),
+            "{words:?}: {help}"
+        );
     }
     place.ok(&["man", "pages"]);
     for words in &all {
@@ -148,7 +152,7 @@ fn shells_are_offered_the_names_there_are() {
     let place = place();
     let daemon = place.serve(&[]);
     let offered = |line: &[&str]| {
-        let index = (line.len() - 1).to_string();
+        let index = line.len().to_string();
         let mut command = place.command(&[&["--", "offshoot"], line].concat());
         command
             .env("COMPLETE", "bash")
@@ -218,7 +222,9 @@ fn ten_thousand_clones_are_listed_at_once() {
     place.ok(&["pool", "create", "p.pool", "--size", "1G"]);
     place.disk("golden.raw", 8, 7, &[0, 5]);
     place.ok(&["image", "import", "golden@v1", "golden.raw"]);
-    place.ok(&["clone", "create", "golden@v1", "desk-{00001..10000}"]);
+    // More than some 5,000 are not one record of the journal.
+    place.ok(&["clone", "create", "golden@v1", "desk-{00001..05000}"]);
+    place.ok(&["clone", "create", "golden@v1", "desk-{05001..10000}"]);
     let daemon = place.serve(&[]);
     let mut fastest = Duration::MAX;
     // Others may be at work on this machine: the best of a few says what the program takes.

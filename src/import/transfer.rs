@@ -3,8 +3,9 @@
 use super::compare::{Fate, compare};
 use super::source::Source;
 use crate::explain;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::handler::Watcher;
+use crate::reason::Reason;
 use blockstore::{Buffer, Durability};
 use std::ops::Range;
 use std::time::Duration;
@@ -62,7 +63,12 @@ pub(super) fn copy(
 }
 
 fn cancelled(what: &str) -> Failure {
-    Failure::new(Code::Failed, what, "it was cancelled; nothing of it is left", "the same command again")
+    Failure::because(
+        Reason::Cancelled,
+        what,
+        "it was cancelled; nothing of it is left",
+        "the same command again",
+    )
 }
 
 struct Transfer<'a> {

@@ -7,6 +7,9 @@ use crate::output::{Format, Style, print, print_json, print_json_line};
 use crate::reach::Reach;
 use crate::wire::{Ask, PlanView};
 
+/// Clones that are named before the others are only counted.
+const CLONES_SHOWN: usize = 10;
+
 /// Whether the change is to be made. `word` is what has to be typed where something is lost.
 pub(super) fn ask(
     reach: &mut Reach,
@@ -65,8 +68,11 @@ fn show(plan: &PlanView, style: Style) -> Result<(), Failure> {
     for export in &plan.stops_exports {
         line("ends export", export.clone());
     }
-    for clone in plan.clones.iter().take(10) {
+    for clone in plan.clones.iter().take(CLONES_SHOWN) {
         line("clone stays", clone.clone());
+    }
+    if let Some(more) = plan.clones.len().checked_sub(CLONES_SHOWN).filter(|more| *more > 0) {
+        line("clone stays", format!("{more} more"));
     }
     text.push_str("nothing was changed\n");
     print(&text)
