@@ -1,6 +1,6 @@
 //! One client: a reader that feeds the handshake and then the session, and a writer that sends what is staged.
 //!
-//! The connection is over when both have ended and the engine has answered everything (N5). No operation of the
+//! The connection is over when both have ended and the engine has answered everything (W5). No operation of the
 //! ring is ever dropped half-way; whoever wants it to end cuts the socket.
 
 use crate::exports::{OpenExport, PoolExports};
@@ -163,7 +163,7 @@ impl Connection {
                     let tls = worker.tls.as_ref().ok_or(Gone)?;
                     let (access, plain) = self.wire.start_tls(tls).await?;
                     exports.access = access;
-                    received.replace(&plain)?;
+                    received.replace(&plain);
                 }
                 Progress::Agreed(terms) => return Ok(exports.opened.map(|export| (terms, export))),
                 Progress::Over => {
@@ -267,14 +267,10 @@ impl Received {
     }
 
     /// Only `bytes` are here, and nothing that came before.
-    fn replace(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+    fn replace(&mut self, bytes: &[u8]) {
         self.used = 0;
         self.bytes.clear();
-        if bytes.len() >= self.bytes.capacity() {
-            return Err(Gone);
-        }
         self.bytes.extend_from_slice(bytes);
-        Ok(())
     }
 
     /// The buffer with what is unused at its front and room behind it.

@@ -1,7 +1,7 @@
 //! The exports of a pool, and who has them open.
 //!
 //! A volume may have one read-write attachment in the whole pool. All connections of this server that use the
-//! volume share it (N6); it is given back when the last of them closes. Readers of what never changes do not share:
+//! volume share it (W6); it is given back when the last of them closes. Readers of what never changes do not share:
 //! whoever comes later gets what the name means then.
 
 use crate::acceptor::{Place, Places};
