@@ -1,7 +1,13 @@
 //! A real pool on a device in memory, served on a Unix socket in a directory of its own.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[path = "../../src/rehearsal/certificates.rs"]
+mod certificates;
 pub(crate) mod client;
+pub(crate) mod secure;
+pub(crate) mod stream;
+#[path = "../../src/rehearsal/client.rs"]
+mod tls_client;
 
 use blockstore::{Device, RamDevice};
 use client::Client;
