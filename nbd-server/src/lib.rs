@@ -41,6 +41,7 @@ mod error;
 mod exports;
 mod fields;
 mod handshake;
+mod limiters;
 mod limits;
 mod listen;
 mod proto;

@@ -40,6 +40,8 @@ const POLLS_MAX: usize = 4;
 pub(crate) enum Message {
     /// A connected stream socket and the place it takes among the server's connections.
     Serve(OwnedFd, Stance, Place),
+    /// The limits of an export have changed.
+    Relimited,
     Drain,
 }
 
@@ -108,8 +110,12 @@ impl Worker {
     async fn serve(self: Rc<Self>, mut inbox: UnboundedReceiver<Message>, watched: Vec<OwnedFd>) {
         tokio_uring::spawn(watch_engine(self.clone(), watched));
         tokio_uring::spawn(watch_deadlines(self.clone()));
-        while let Some(Message::Serve(socket, tls, place)) = inbox.recv().await {
-            self.add(socket, tls, place);
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Serve(socket, tls, place) => self.add(socket, tls, place),
+                Message::Relimited => self.for_each(Connection::look_again),
+                Message::Drain => break,
+            }
         }
         self.drain().await;
     }

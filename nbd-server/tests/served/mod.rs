@@ -81,6 +81,7 @@ impl ServedPool {
             default_export: volumes.first().map(|(volume, _)| (*volume).to_owned()),
             limits,
             workers: 2,
+            ..ServerOptions::default()
         };
         let server = Server::start(&pool, options.clone()).expect("a server");
         Self { pool, server, options, service, directory }
