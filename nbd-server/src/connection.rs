@@ -35,7 +35,9 @@ pub(crate) struct Connection {
     answered: Notify,
     /// Something was staged: slots are free.
     staged: Notify,
-    /// Whoever waits for its turn should look whether it still has to.
+    /// A request waits until the export's limits let it begin.
+    waits_for_turn: Cell<bool>,
+    /// It should look whether it still has to.
     hurried: Notify,
 }
 
@@ -75,6 +77,7 @@ impl Connection {
             intake_ended: Cell::new(false),
             answered: Notify::new(),
             staged: Notify::new(),
+            waits_for_turn: Cell::new(false),
             hurried: Notify::new(),
         }
     }
@@ -86,6 +89,11 @@ impl Connection {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
+    }
+
+    /// Nobody waits any more for the request that waits for its turn.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.waits_for_turn.get() && self.wire.has_hung_up()
     }
 
     /// Ends all traffic at once.
@@ -252,6 +260,7 @@ impl Connection {
 
     /// Returns when a request may begin: in its turn, or at once when the client is cut off or the server closes.
     async fn wait_for_turn(&self, worker: &Worker, limiter: &RateLimiter, request: &Request, turn: Turn) {
+        self.waits_for_turn.set(true);
         let mut turn = Some(turn);
         while let Some(waiting) = turn
             && !self.is_cut.get()
@@ -261,6 +270,7 @@ impl Connection {
                 timeout_at(Instant::from_std(waiting.due()), self.hurried.notified()).await;
             turn = limiter.renew(waiting, cost_of(&request.action), Instant::now().into_std());
         }
+        self.waits_for_turn.set(false);
     }
 
     async fn receive(&self, received: &mut Received) -> Result<(), Gone> {

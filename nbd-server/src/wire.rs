@@ -6,6 +6,7 @@
 use crate::limits::TLS_RECEIVE_BYTES;
 use crate::tls::{Access, Tls};
 use crate::tunnel::{Broken, Tunnel};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -25,18 +26,28 @@ impl From<Broken> for Gone {
 pub(crate) struct Wire {
     /// Any stream socket: to the ring, Unix and TCP sockets are the same.
     stream: UnixStream,
+    /// The same socket, to look at; missing where the system had no descriptor for it.
+    socket: Option<OwnedFd>,
     tunnel: RefCell<Option<Tunnel>>,
 }
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { stream: UnixStream::from_std(socket.into()), tunnel: RefCell::new(None) }
+        let second = socket.try_clone().ok();
+        Self { stream: UnixStream::from_std(socket.into()), socket: second, tunnel: RefCell::new(None) }
     }
 
     /// Ends all traffic at once.
     pub(crate) fn cut(&self) {
         // It fails when the client has closed already, and then there is nothing to cut.
         let _closed_is_fine = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Whether the client has closed its end, which nobody hears who does not receive.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(socket, PollFlags::RDHUP)], Some(&now)), Ok(1..))
     }
 
     /// Appends what comes to `bytes`, as far as it has room; at least one byte.

@@ -262,7 +262,8 @@ fn watch(descriptor: OwnedFd) -> AsyncFd<OwnedFd> {
     AsyncFd::with_interest(descriptor, Interest::READABLE).expect("the runtime watches event descriptors")
 }
 
-/// Cuts connections whose handshake or whose reply takes too long. Cutting a socket ends its operations in the
+/// Cuts connections whose handshake or whose reply takes too long, and those of clients that are gone while a request of theirs
+/// waits for its turn. Cutting a socket ends its operations in the
 /// ring; nothing is ever cancelled.
 async fn watch_deadlines(worker: Rc<Worker>) {
     let tick = TICK.min(worker.limits.handshake_deadline / 4).min(worker.limits.write_stall / 4);
@@ -270,7 +271,7 @@ async fn watch_deadlines(worker: Rc<Worker>) {
         tokio::time::sleep(tick.max(TICK_MIN)).await;
         let now = Instant::now();
         worker.for_each(|connection| {
-            if connection.deadline().is_some_and(|deadline| deadline <= now) {
+            if connection.deadline().is_some_and(|deadline| deadline <= now) || connection.is_abandoned() {
                 connection.cut();
             }
         });

@@ -3,8 +3,8 @@
 mod served;
 
 use rate_limit::RateLimits;
-use served::client::{Client, DISC, FLUSH, READ, WRITE, index};
-use served::{MIB, ServedPool, now, wait_for};
+use served::client::{Client, DISC, FLUSH, READ, WRITE, index, request};
+use served::{MIB, ServedPool, now};
 use std::num::NonZeroU64;
 use std::thread;
 use std::time::Duration;
@@ -186,21 +186,44 @@ fn a_change_counts_for_those_who_wait() {
     served.end();
 }
 
+/// Leaves a write waiting for its turn, which is hours away. Gives back its cookie.
+fn wait_for_hours(client: &mut Client) -> u64 {
+    // They come together: when the flush is answered, the write has been looked at.
+    let write = [&request(WRITE, 0, 99, 0, 512)[..], &[1; 512]].concat();
+    client.send(&[request(FLUSH, 0, 98, 0, 0), write].concat());
+    assert_eq!(client.reply(0).cookie, 98);
+    99
+}
+
 #[test]
-fn neither_a_shutdown_nor_a_client_that_is_gone_waits_for_a_turn() {
+fn a_shutdown_does_not_wait_for_turns() {
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     let mut client = in_debt(&served);
-    let cookie = client.ask(WRITE, 0, 0, 4096, &[1; 4096]);
-    // It has come as far as its turn when what was sent before it is answered.
-    let mut other = served.open_simple("desk");
-    other.flush().expect("it has no bytes");
+    let cookie = wait_for_hours(&mut client);
     let begun = now();
     let served = served.restart_server();
     assert!(begun.elapsed() < SOON);
-    assert_eq!((client.reply(0).cookie, client.read_to_end()), (cookie, 0), "answered before the end");
+    let reply = client.reply(0);
+    assert_eq!((reply.cookie, reply.errno, client.read_to_end()), (cookie, 0, 0), "answered before the end");
     let mut reader = served.open_simple("desk");
-    assert_eq!(reader.read(0, 4096), Ok(vec![1; 4096]));
+    assert_eq!(reader.read(0, 512), Ok(vec![1; 512]));
     reader.disconnect();
-    wait_for("the last one's end", || served.server.connections() == 0);
+    served.wait_until_alone();
+    served.end();
+}
+
+#[test]
+fn a_client_that_is_gone_is_not_served_in_its_turn() {
+    let served = ServedPool::start(&[("desk", 16 * MIB)]);
+    let begun = now();
+    let mut client = in_debt(&served);
+    wait_for_hours(&mut client);
+    drop(client);
+    let mut client = Client::connect_tcp(served.tcp());
+    client.go("desk").expect("an export that opens");
+    wait_for_hours(&mut client);
+    drop(client);
+    served.wait_until_alone();
+    assert!(begun.elapsed() < SOON);
     served.end();
 }

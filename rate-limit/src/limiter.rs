@@ -70,6 +70,13 @@ pub struct RateLimiter {
     state: Mutex<State>,
 }
 
+/// Without limits.
+impl Default for RateLimiter {
+    fn default() -> Self {
+        Self::new(RateLimits::NONE)
+    }
+}
+
 #[derive(Debug)]
 struct State {
     limits: RateLimits,
