@@ -37,6 +37,7 @@ mod reach;
 mod run_directory;
 mod service_manager;
 mod size;
+mod speed;
 mod usage;
 mod verbs;
 mod wire;

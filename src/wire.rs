@@ -8,6 +8,7 @@ mod io;
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
 
@@ -45,6 +46,10 @@ pub(crate) struct ExportOrder {
     pub(crate) mode: u32,
     pub(crate) read_only: bool,
     pub(crate) queues: u16,
+    /// In a second, at most.
+    pub(crate) iops: Option<NonZeroU64>,
+    /// Read and written in a second, at most.
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
 }
 
 /// A raw image file to become an image version.
@@ -229,5 +234,8 @@ pub(crate) struct ExportView {
     pub(crate) read_only: bool,
     /// A virtual machine has it.
     pub(crate) connected: bool,
+    /// In a second, at most.
+    pub(crate) iops: Option<NonZeroU64>,
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
     pub(crate) io: IoView,
 }

@@ -6,6 +6,7 @@ use rate_limit::RateLimits;
 use served::client::{Client, DISC, FLUSH, READ, WRITE, index, request};
 use served::{MIB, ServedPool, now};
 use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,13 @@ const MEASURED: Duration = Duration::from_secs(2);
 const BURST: Duration = Duration::from_millis(50);
 /// A client in a debt of hours is answered within this only if it does not wait.
 const SOON: Duration = Duration::from_secs(10);
+
+/// One test at a time: what is measured is of the whole machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn limits(iops: u64, bytes_per_second: u64) -> RateLimits {
     let rate = NonZeroU64::new;
@@ -55,6 +63,7 @@ fn assert_near(measured: f64, expected: f64) {
 
 #[test]
 fn requests_and_bytes_come_as_fast_as_they_may() {
+    let _turn = alone();
     // The last ones are longer than a burst.
     let cases = [
         ("reads", limits(400, 0), READ, 4096, 400.0),
@@ -83,6 +92,7 @@ fn requests_and_bytes_come_as_fast_as_they_may() {
 
 #[test]
 fn connections_of_an_export_share_its_limits_evenly() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     served.server.set_rate_limits("desk", limits(400, 0));
     let clients: Vec<_> = (0..4).map(|_| served.open_simple("desk")).collect();
@@ -106,6 +116,7 @@ fn connections_of_an_export_share_its_limits_evenly() {
 
 #[test]
 fn a_neighbour_is_not_held_up() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB), ("neighbour", 16 * MIB)]);
     let mut neighbour = served.open_simple("neighbour");
     let alone = rate(&mut neighbour, READ, 4096);
@@ -135,6 +146,7 @@ fn in_debt(served: &ServedPool) -> Client {
 
 #[test]
 fn flushes_do_not_wait_for_bytes_and_goodbyes_for_nothing() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     let begun = now();
     let mut client = in_debt(&served);
@@ -148,6 +160,7 @@ fn flushes_do_not_wait_for_bytes_and_goodbyes_for_nothing() {
 
 #[test]
 fn what_waits_in_front_of_a_flush_and_a_goodbye_is_done_in_its_turn() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     served.server.set_rate_limits("desk", limits(10, 0));
     let mut client = served.open_simple("desk");
@@ -166,6 +179,7 @@ fn what_waits_in_front_of_a_flush_and_a_goodbye_is_done_in_its_turn() {
 
 #[test]
 fn a_change_counts_for_those_who_wait() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     let begun = now();
     for lifted in [RateLimits::NONE, limits(1000, 0), limits(0, 1 << 40)] {
@@ -197,6 +211,7 @@ fn wait_for_hours(client: &mut Client) -> u64 {
 
 #[test]
 fn a_shutdown_does_not_wait_for_turns() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     let mut client = in_debt(&served);
     let cookie = wait_for_hours(&mut client);
@@ -214,6 +229,7 @@ fn a_shutdown_does_not_wait_for_turns() {
 
 #[test]
 fn a_client_that_is_gone_is_not_served_in_its_turn() {
+    let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     let begun = now();
     let mut client = in_debt(&served);

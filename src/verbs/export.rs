@@ -17,6 +17,8 @@ pub(super) fn run(pool: &PoolChoice, export: ExportArguments, style: Style) -> R
         mode: export.socket_mode,
         read_only: export.read_only,
         queues: export.queues,
+        iops: export.iops,
+        bytes_per_second: export.bandwidth.map(|bandwidth| bandwidth.0),
     };
     let exported = pool.with(CHANGE, |reach| match reach.ask(Ask::Export(order))? {
         Answer::Exported(view) => Ok(view),

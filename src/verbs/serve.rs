@@ -128,6 +128,7 @@ fn start_nbd(
     let server_options = ServerOptions {
         listen,
         default_export: options.default_export,
+        rate_limits: options.limit.into_iter().map(|limit| (limit.name, limit.limits)).collect(),
         tls,
         tls_required: options.tls_required,
         ..ServerOptions::default()
