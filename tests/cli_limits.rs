@@ -42,8 +42,7 @@ fn exports_are_as_fast_as_the_operator_lets_them_be() {
     assert!(time < 10 * LEAST, "{time:?}");
     slow.close().and_then(|()| free.close()).expect("served");
 
-    let socket =
-        place.ok(&["export", "--vhost", "machine", "--iops", "1000", "--bandwidth", "204800B"]);
+    let socket = place.ok(&["export", "--vhost", "machine", "--iops", "1000", "--bandwidth", "204800B"]);
     let mut driver = Driver::connect(Path::new(socket.trim_end()), 1, 4096).expect("the daemon listens");
     let read = Ask::Read { offset: 0, length: 4096 };
     let time = timed(|| (0..REQUESTS).for_each(|_| assert_eq!(driver.run(read).expect("an answer"), 0)));

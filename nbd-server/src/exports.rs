@@ -115,12 +115,7 @@ impl ExportTable {
 }
 
 impl OpenExport {
-    fn new(
-        attachment: Attachment,
-        share: Option<Share>,
-        limiter: Arc<RateLimiter>,
-        seat: Place,
-    ) -> Self {
+    fn new(attachment: Attachment, share: Option<Share>, limiter: Arc<RateLimiter>, seat: Place) -> Self {
         Self { attachment: Some(attachment), share, since: Vec::new(), limiter, _seat: seat }
     }
 

@@ -19,9 +19,8 @@ impl Limiters {
     pub(crate) fn of(&self, export: &str) -> Arc<RateLimiter> {
         let mut limiters = self.lock();
         limiters.retain(|_, limiter| limiter.is_limiting() || Arc::strong_count(limiter) > 1);
-        let limiter = limiters
-            .entry(export.to_owned())
-            .or_insert_with(|| Arc::new(RateLimiter::new(RateLimits::NONE)));
+        let limiter =
+            limiters.entry(export.to_owned()).or_insert_with(|| Arc::new(RateLimiter::new(RateLimits::NONE)));
         limiter.clone()
     }
 

@@ -74,8 +74,12 @@ impl Server {
         let adopted = inherited.into_iter().map(|socket| Listener::adopt(socket, secure));
         let bound = options.listen.iter().map(|listen| Listener::bind(listen, secure));
         let listeners = adopted.chain(bound).collect::<Result<Vec<_>, _>>()?;
-        let exports =
-            ExportTable::new(pool.clone(), options.default_export, options.limits.connections_max, options.rate_limits);
+        let exports = ExportTable::new(
+            pool.clone(),
+            options.default_export,
+            options.limits.connections_max,
+            options.rate_limits,
+        );
         let mut server = Self {
             addresses: listeners
                 .iter()

@@ -5,10 +5,10 @@ use crate::inflight::InFlight;
 use crate::memory::GuestMemory;
 use crate::notifier::{Call, Kick};
 use crate::request::Terms;
+use rate_limit::RateLimiter;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use rate_limit::RateLimiter;
 use thinpool::Attachment;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestAddress;
@@ -65,7 +65,8 @@ impl Ring {
     /// Brings the queue, the in-flight region and the guest's memory into agreement. Nothing when the ring is not in
     /// the guest's memory.
     pub(crate) fn start(parts: Parts) -> Option<Self> {
-        let Parts { mut queue, memory, kick, call, error, mut in_flight, attachment, limiter, write_through } = parts;
+        let Parts { mut queue, memory, kick, call, error, mut in_flight, attachment, limiter, write_through } =
+            parts;
         queue.set_ready(true);
         if !queue.is_valid(&memory.table) {
             return None;

@@ -56,7 +56,13 @@ impl Served {
     }
 
     /// Pays for the next part of a request; whether it has to wait for its turn.
-    pub(crate) fn holds_back(&mut self, index: usize, requests: u64, command: Command, clock: &Clock) -> bool {
+    pub(crate) fn holds_back(
+        &mut self,
+        index: usize,
+        requests: u64,
+        command: Command,
+        clock: &Clock,
+    ) -> bool {
         if !self.ring.limiter.is_limiting() {
             return false;
         }
