@@ -1,7 +1,7 @@
 //! TLS on one connection, without I/O: sealed bytes in and plain ones out, and the other way round.
 //!
-//! Sealed bytes may come in any pieces. What TLS says by itself (the handshake, alerts, answers to updates of keys) waits
-//! until somebody fetches it.
+//! Sealed bytes may come in any pieces. What TLS says by itself, its handshake and its alerts, waits until somebody fetches it;
+//! new keys that the client has asked for go out in front of the next words.
 
 use crate::tls::{Access, Tls};
 use rustls::ServerConnection;

@@ -72,6 +72,8 @@ struct Talk {
     is_damaged: bool,
     /// The server has given the client up.
     is_over: bool,
+    /// The client does not understand the server, or has heard that it is given up.
+    client_is_over: bool,
 }
 
 /// The bytes a side says, from the first one on.
@@ -94,6 +96,7 @@ impl Talk {
             server_has_closed: false,
             is_damaged: false,
             is_over: false,
+            client_is_over: false,
         };
         talk.fetch_from_client();
         talk
@@ -115,7 +118,7 @@ impl Talk {
     }
 
     fn client_says(&mut self, count: usize) {
-        if !self.client_has_closed {
+        if !(self.client_has_closed || self.client_is_over) {
             self.client.writer().write_all(&spoken(self.client_said, count)).expect("room without bounds");
             self.client_said += count;
             self.fetch_from_client();
@@ -131,9 +134,8 @@ impl Talk {
     }
 
     fn client_updates_keys(&mut self) {
-        if !self.client.is_handshaking() && !self.client_has_closed {
-            let updated = self.client.refresh_traffic_keys();
-            assert!(updated.is_ok() || self.is_damaged, "TLS 1.3 has it");
+        if !(self.client.is_handshaking() || self.client_has_closed || self.client_is_over) {
+            self.client.refresh_traffic_keys().expect("TLS 1.3");
             self.fetch_from_client();
         }
     }
@@ -206,7 +208,8 @@ impl Talk {
             }
             let Ok(state) = self.client.process_new_packets() else {
                 assert!(self.is_damaged, "an honest client understands");
-                return;
+                self.client_is_over = true;
+                break;
             };
             let mut plain = vec![0; state.plaintext_bytes_to_read()];
             self.client.reader().read_exact(&mut plain).expect("it is there");
