@@ -3,6 +3,7 @@
 
 use crate::arguments::{IoEngine, octal};
 use crate::failure::{Code, Failure};
+use crate::speed::NamedLimits;
 use serde::{Deserialize, Deserializer};
 use std::io;
 use std::net::SocketAddr;
@@ -68,6 +69,8 @@ pub(crate) struct NbdConfig {
     pub(crate) mode: Option<u32>,
     pub(crate) tcp: Option<SocketAddr>,
     pub(crate) default_export: Option<String>,
+    /// As `--limit` takes them.
+    pub(crate) limit: Vec<NamedLimits>,
 }
 
 impl Config {
@@ -130,6 +133,7 @@ mod tests {
             [pool.nbd]
             tcp = "127.0.0.1:10809"
             mode = "600"
+            limit = ["desk-1=iops:500,bps:20M"]
             [[pool]]
             path = "p1"
         "#;
@@ -147,6 +151,7 @@ mod tests {
             ("[api]\nsockets = 1\n", "line 2: unknown field `sockets`"),
             ("[api]\nmode = \"999\"\n", "octal"),
             ("[[pool]]\nio = \"auto\"\n", "missing field `path`"),
+            ("[[pool]]\npath = \"p\"\n[pool.nbd]\nlimit = [\"x\"]\n", "lacks the '='"),
             ("[", "line 1"),
         ] {
             let failure = read(text).expect_err(text);

@@ -7,6 +7,7 @@ use crate::output::say;
 use crate::run_directory::RunDirectory;
 use crate::wire::{ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
+use rate_limit::RateLimits;
 use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
@@ -72,7 +73,10 @@ impl Doors {
         let access = if order.read_only || never_changes { Access::ReadOnly } else { Access::ReadWrite };
         let socket =
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
-        let options = ExportOptions { name, socket, mode: order.mode, access, queues: order.queues };
+        let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
+        let rate_limits = RateLimits { iops, bytes_per_second, ..RateLimits::NONE };
+        let (mode, queues) = (order.mode, order.queues);
+        let options = ExportOptions { name, socket, mode, access, queues, rate_limits };
         self.vhost.export(&options).map_err(|error| failure(what, &error))?;
         let found = self.vhost.exports().into_iter().find(|export| export.name == order.name);
         found.map(view).ok_or_else(|| {
@@ -99,8 +103,9 @@ impl Doors {
 }
 
 fn view(status: ExportStatus) -> ExportView {
-    let ExportStatus { name, socket, read_only, connected, counts } = status;
-    ExportView { name, socket, read_only, connected, io: IoView::from(&counts) }
+    let ExportStatus { name, socket, read_only, connected, rate_limits, counts } = status;
+    let RateLimits { iops, bytes_per_second, .. } = rate_limits;
+    ExportView { name, socket, read_only, connected, iops, bytes_per_second, io: IoView::from(&counts) }
 }
 
 fn failure(what: String, error: &Error) -> Failure {

@@ -91,6 +91,7 @@ impl Hosting {
         let options = ServerOptions {
             listen,
             default_export: settings.default_export.clone(),
+            rate_limits: settings.limit.iter().cloned().map(|limit| (limit.name, limit.limits)).collect(),
             tls,
             tls_required,
             ..ServerOptions::default()

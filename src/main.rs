@@ -49,6 +49,7 @@ mod registry;
 mod run_directory;
 mod service_manager;
 mod size;
+mod speed;
 mod state_directory;
 mod usage;
 mod verbs;

@@ -66,7 +66,8 @@ impl FromStr for Size {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<u64, SizeError> {
+/// Any number of bytes.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, SizeError> {
     if text.is_empty() {
         return Err(SizeError::Empty);
     }

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::labels;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
 use utoipa::ToSchema;
@@ -273,5 +274,10 @@ pub(crate) struct ExportView {
     pub(crate) read_only: bool,
     /// A virtual machine has it.
     pub(crate) connected: bool,
+    /// In a second, at most.
+    #[schema(value_type = Option<u64>)]
+    pub(crate) iops: Option<NonZeroU64>,
+    #[schema(value_type = Option<u64>)]
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
     pub(crate) io: IoView,
 }

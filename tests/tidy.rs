@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which of our crates each may use, besides those that these use.
-const LADDER: [(&str, &[&str]); 7] = [
+const LADDER: [(&str, &[&str]); 8] = [
     ("blockstore", &[]),
     ("cow-tree", &[]),
     ("thinpool", &["blockstore", "cow-tree"]),
     ("unix-socket", &[]),
-    ("nbd-server", &["blockstore", "thinpool", "unix-socket"]),
-    ("vhost-blk", &["blockstore", "thinpool", "unix-socket"]),
-    ("offshoot", &["blockstore", "cow-tree", "nbd-server", "thinpool", "unix-socket", "vhost-blk"]),
+    ("rate-limit", &[]),
+    ("nbd-server", &["blockstore", "rate-limit", "thinpool", "unix-socket"]),
+    ("vhost-blk", &["blockstore", "rate-limit", "thinpool", "unix-socket"]),
+    (
+        "offshoot",
+        &["blockstore", "cow-tree", "nbd-server", "rate-limit", "thinpool", "unix-socket", "vhost-blk"],
+    ),
 ];
 
 /// Crates of others that only some of ours may use.
@@ -32,11 +36,12 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("vm-memory", &["vhost-blk", "offshoot"]),
 ];
 
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "blockstore",
     "cow-tree",
     "thinpool",
     "unix-socket",
+    "rate-limit",
     "nbd-server",
     "vhost-blk",
     "src",
@@ -311,7 +316,13 @@ fn unsafe_code_is_where_it_must_be() {
             complaints.push(format!("{} is not among the files that may be unsafe", file.path));
         }
     }
-    for path in ["cow-tree/src/lib.rs", "nbd-server/src/lib.rs", "unix-socket/src/lib.rs", "src/main.rs"] {
+    for path in [
+        "cow-tree/src/lib.rs",
+        "nbd-server/src/lib.rs",
+        "rate-limit/src/lib.rs",
+        "unix-socket/src/lib.rs",
+        "src/main.rs",
+    ] {
         let text = fs::read_to_string(root().join(path)).expect("every crate has its root");
         if !text.contains("#![forbid(unsafe_code)]") {
             complaints.push(format!("{path} does not forbid it"));
@@ -338,7 +349,7 @@ fn clocks_are_read_where_time_enters() {
 
 /// A door measures how long clients take; the core crates are told the time.
 fn is_core(path: &str) -> bool {
-    ["blockstore/", "cow-tree/", "thinpool/"].iter().any(|folder| path.starts_with(folder))
+    ["blockstore/", "cow-tree/", "rate-limit/", "thinpool/"].iter().any(|folder| path.starts_with(folder))
 }
 
 /// Every document of the repository: path and text.

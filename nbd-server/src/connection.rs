@@ -1,21 +1,23 @@
 //! One client: a reader that feeds the handshake and then the session, and a writer that sends what is staged.
 //!
-//! The connection is over when both have ended and the engine has answered everything (N5). No operation of the
+//! The connection is over when both have ended and the engine has answered everything (W5). No operation of the
 //! ring is ever dropped half-way; whoever wants it to end cuts the socket.
 
 use crate::exports::{OpenExport, PoolExports};
 use crate::handshake::{Handshake, Progress, Terms};
+use crate::limiters::cost_of;
 use crate::limits::{HANDSHAKE_RECEIVE_BYTES, RECEIVE_BYTES, STAGE_BYTES, STATUS_DESCRIPTORS_MAX};
 use crate::session::{Ask, Phase, Session, Slot, Step};
 use crate::tls::{Access, Stance};
 use crate::wire::{Gone, Wire};
 use crate::worker::{Worker, join_tag};
+use rate_limit::{RateLimiter, Turn};
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use thinpool::{Action, Payload, Request, RequestError};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) struct Connection {
     index: u32,
@@ -33,12 +35,28 @@ pub(crate) struct Connection {
     answered: Notify,
     /// Something was staged: slots are free.
     staged: Notify,
+    /// A request waits until the export's limits let it begin.
+    waits_for_turn: Cell<bool>,
+    /// It should look whether it still has to.
+    hurried: Notify,
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Connection({}, {:?})", self.index, self.session)
     }
+}
+
+/// Why no more is taken off the stream for now.
+enum Pause {
+    /// More bytes are needed.
+    Hungry,
+    /// As much as allowed is in flight.
+    Full,
+    /// The export's limits hold this request back.
+    Limited(Request, Turn),
+    /// The client says goodbye, or cannot be followed any more.
+    Over,
 }
 
 /// What was received and not yet used.
@@ -59,6 +77,8 @@ impl Connection {
             intake_ended: Cell::new(false),
             answered: Notify::new(),
             staged: Notify::new(),
+            waits_for_turn: Cell::new(false),
+            hurried: Notify::new(),
         }
     }
 
@@ -71,9 +91,15 @@ impl Connection {
         self.deadline.get()
     }
 
+    /// Nobody waits any more for the request that waits for its turn.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.waits_for_turn.get() && self.wire.has_hung_up()
+    }
+
     /// Ends all traffic at once.
     pub(crate) fn cut(&self) {
         self.is_cut.set(true);
+        self.hurried.notify_one();
         self.wire.cut();
     }
 
@@ -81,8 +107,16 @@ impl Connection {
     pub(crate) fn wind_up(&self) {
         match &*self.session.borrow() {
             None => self.cut(),
-            Some(_) => self.answered.notify_one(),
+            Some(_) => {
+                self.answered.notify_one();
+                self.hurried.notify_one();
+            }
         }
+    }
+
+    /// The limits of an export have changed: it may be this one's.
+    pub(crate) fn look_again(&self) {
+        self.hurried.notify_one();
     }
 
     /// Delivers the engine's answer to a request of this connection; gives back what else it must be asked.
@@ -163,7 +197,7 @@ impl Connection {
                     let tls = worker.tls.as_ref().ok_or(Gone)?;
                     let (access, plain) = self.wire.start_tls(tls).await?;
                     exports.access = access;
-                    received.replace(&plain)?;
+                    received.replace(&plain);
                 }
                 Progress::Agreed(terms) => return Ok(exports.opened.map(|export| (terms, export))),
                 Progress::Over => {
@@ -177,35 +211,66 @@ impl Connection {
     /// Takes requests until the client is done, gone or out of step.
     async fn read(&self, worker: &Worker, export: &OpenExport, mut received: Received) {
         loop {
-            let step = self.take_requests(worker, export, &mut received);
+            let pause = self.take_requests(worker, export, &mut received);
             worker.pump();
-            match step {
-                Step::Hungry => {
+            match pause {
+                Pause::Hungry => {
                     if self.receive(&mut received).await.is_err() {
                         return;
                     }
                 }
-                Step::Full => self.staged.notified().await,
-                _ => return,
+                Pause::Full => self.staged.notified().await,
+                Pause::Limited(request, turn) => {
+                    self.wait_for_turn(worker, export.limiter(), &request, turn).await;
+                    worker.submit(request);
+                    // What is behind it is nobody's any more.
+                    if self.is_cut.get() {
+                        return worker.pump();
+                    }
+                }
+                Pause::Over => return,
             }
         }
     }
 
-    /// Hands over all requests that are there; returns why it stopped.
-    fn take_requests(&self, worker: &Worker, export: &OpenExport, received: &mut Received) -> Step {
+    /// Hands over all requests that are there and may begin.
+    fn take_requests(&self, worker: &Worker, export: &OpenExport, received: &mut Received) -> Pause {
         let size = export.attachment().size();
         let mut input = received.unused();
         let before = input.len();
-        let step = loop {
+        let pause = loop {
             match self.with_session(|session| session.next(&mut input, size, worker.phase())) {
-                Step::Submit(slot, ask) => worker.submit(self.request(export, slot, ask)),
+                Step::Submit(slot, ask) => {
+                    let request = self.request(export, slot, ask);
+                    match reserve(export.limiter(), &request) {
+                        None => worker.submit(request),
+                        Some(turn) => break Pause::Limited(request, turn),
+                    }
+                }
                 Step::Answered => self.answered.notify_one(),
-                step => break step,
+                Step::Hungry => break Pause::Hungry,
+                Step::Full => break Pause::Full,
+                Step::Disconnect | Step::Lost => break Pause::Over,
             }
         };
         let used = before - input.len();
         received.use_up(used);
-        step
+        pause
+    }
+
+    /// Returns when a request may begin: in its turn, or at once when the client is cut off or the server closes.
+    async fn wait_for_turn(&self, worker: &Worker, limiter: &RateLimiter, request: &Request, turn: Turn) {
+        self.waits_for_turn.set(true);
+        let mut turn = Some(turn);
+        while let Some(waiting) = turn
+            && !self.is_cut.get()
+            && worker.phase() == Phase::Serving
+        {
+            let _in_time_or_hurried =
+                timeout_at(Instant::from_std(waiting.due()), self.hurried.notified()).await;
+            turn = limiter.renew(waiting, cost_of(&request.action), Instant::now().into_std());
+        }
+        self.waits_for_turn.set(false);
     }
 
     async fn receive(&self, received: &mut Received) -> Result<(), Gone> {
@@ -253,6 +318,14 @@ impl Connection {
     }
 }
 
+/// The turn of a request that the export's limits hold back.
+fn reserve(limiter: &RateLimiter, request: &Request) -> Option<Turn> {
+    if !limiter.is_limiting() {
+        return None;
+    }
+    limiter.reserve(cost_of(&request.action), Instant::now().into_std())
+}
+
 impl Received {
     fn unused(&self) -> &[u8] {
         &self.bytes[self.used..]
@@ -267,14 +340,10 @@ impl Received {
     }
 
     /// Only `bytes` are here, and nothing that came before.
-    fn replace(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+    fn replace(&mut self, bytes: &[u8]) {
         self.used = 0;
         self.bytes.clear();
-        if bytes.len() >= self.bytes.capacity() {
-            return Err(Gone);
-        }
         self.bytes.extend_from_slice(bytes);
-        Ok(())
     }
 
     /// The buffer with what is unused at its front and room behind it.

@@ -1,13 +1,16 @@
 //! The exports of a pool, and who has them open.
 //!
 //! A volume may have one read-write attachment in the whole pool. All connections of this server that use the
-//! volume share it (N6); it is given back when the last of them closes. Readers of what never changes do not share:
+//! volume share it (W6); it is given back when the last of them closes. Readers of what never changes do not share:
 //! whoever comes later gets what the name means then.
 
 use crate::acceptor::{Place, Places};
 use crate::handshake::{Description, Exports, Listed, Refusal};
+use crate::limiters::Limiters;
 use crate::limits::POINTS_MAX;
 use crate::tls;
+use rate_limit::{RateLimiter, RateLimits};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thinpool::{Access, Attachment, Entry, EntryKind, Name, Pool};
 
@@ -19,6 +22,7 @@ pub(crate) struct ExportTable {
     default: Option<String>,
     /// Volumes open read-write.
     shared: Mutex<Vec<Shared>>,
+    limiters: Limiters,
     seats: Places,
 }
 
@@ -37,6 +41,7 @@ pub(crate) struct OpenExport {
     share: Option<Share>,
     /// Snapshots that changes are counted from.
     since: Vec<Attachment>,
+    limiter: Arc<RateLimiter>,
     /// One of the connections that may have an export.
     _seat: Place,
 }
@@ -49,24 +54,40 @@ struct Share {
 }
 
 impl ExportTable {
-    pub(crate) fn new(pool: Pool, default: Option<String>, connections_max: usize) -> Self {
-        Self { pool, default, shared: Mutex::new(Vec::new()), seats: Places::new(connections_max) }
+    pub(crate) fn new(
+        pool: Pool,
+        default: Option<String>,
+        connections_max: usize,
+        limits: BTreeMap<String, RateLimits>,
+    ) -> Self {
+        Self {
+            pool,
+            default,
+            shared: Mutex::new(Vec::new()),
+            limiters: Limiters::new(limits),
+            seats: Places::new(connections_max),
+        }
+    }
+
+    pub(crate) fn limiters(&self) -> &Limiters {
+        &self.limiters
     }
 
     fn open(self: &Arc<Self>, entry: &Entry) -> Result<OpenExport, Refusal> {
         let too_many = || Refusal::Policy(format!("{} clients have an export already", self.seats.taken()));
         let seat = self.seats.take().ok_or_else(too_many)?;
+        let limiter = self.limiters.of(&entry.name.to_string());
         if entry.kind == EntryKind::Volume {
             match self.open_shared(&entry.name) {
                 Err(thinpool::Error::ReadOnly | thinpool::Error::Poisoned) => {}
                 Err(error) => return Err(refusal(error)),
                 Ok((attachment, share)) => {
-                    return Ok(OpenExport::new(attachment, Some(share), seat));
+                    return Ok(OpenExport::new(attachment, Some(share), limiter, seat));
                 }
             }
         }
         let attachment = self.pool.attach(&entry.name, Access::ReadOnly).map_err(refusal)?;
-        Ok(OpenExport::new(attachment, None, seat))
+        Ok(OpenExport::new(attachment, None, limiter, seat))
     }
 
     fn open_shared(self: &Arc<Self>, name: &Name) -> Result<(Attachment, Share), thinpool::Error> {
@@ -94,8 +115,12 @@ impl ExportTable {
 }
 
 impl OpenExport {
-    fn new(attachment: Attachment, share: Option<Share>, seat: Place) -> Self {
-        Self { attachment: Some(attachment), share, since: Vec::new(), _seat: seat }
+    fn new(attachment: Attachment, share: Option<Share>, limiter: Arc<RateLimiter>, seat: Place) -> Self {
+        Self { attachment: Some(attachment), share, since: Vec::new(), limiter, _seat: seat }
+    }
+
+    pub(crate) fn limiter(&self) -> &RateLimiter {
+        &self.limiter
     }
 
     pub(crate) fn attachment(&self) -> &Attachment {

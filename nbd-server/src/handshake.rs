@@ -6,8 +6,9 @@
 
 mod answers;
 mod options;
+mod selection;
 
-use crate::contexts::{self, CONTEXTS_MAX, Context};
+use crate::contexts::Context;
 use crate::fields::Fields;
 use crate::limits::{NAME_BYTES_MAX, OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX, bytes};
 use crate::proto::{
@@ -18,6 +19,7 @@ use crate::proto::{
 };
 use crate::tls::Stance;
 use options::{Question, Refused};
+use selection::Selection;
 
 /// What a client may learn of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +100,7 @@ pub(crate) struct Handshake {
     tls: Stance,
     client_flags: u32,
     dialect: Dialect,
-    /// The contexts that are selected, and the export they are selected for.
-    selected: Option<(String, Vec<Context>)>,
+    selected: Option<Selection>,
     options: u32,
 }
 
@@ -259,13 +260,8 @@ impl Handshake {
             Question::ExtendedHeaders => self.speak(Dialect::Extended, option, out),
             Question::ListContexts { name, queries } => {
                 if let Some(export) = self.describe_for_contexts(option, name, exports, out) {
-                    for context in Context::all(&export.points) {
-                        let name = context.name();
-                        if queries.is_empty()
-                            || queries.iter().any(|query| contexts::finds(query, &name, true))
-                        {
-                            answers::context(out, option, 0, &name);
-                        }
+                    for context in selection::listed(&export, &queries) {
+                        answers::context(out, option, 0, &context.name());
                     }
                     answers::acknowledge(out, option);
                 }
@@ -273,14 +269,14 @@ impl Handshake {
             Question::SetContexts { name, queries } => {
                 self.selected = None;
                 if let Some(export) = self.describe_for_contexts(option, name, exports, out) {
-                    self.select(option, export, &queries, out);
+                    self.select(option, &export, &queries, out);
                 }
             }
         }
         Progress::Answered
     }
 
-    /// Nothing that was agreed in the open counts any more (N9).
+    /// Nothing that was agreed in the open counts any more (W9).
     fn start_tls(&mut self, option: u32, out: &mut Vec<u8>) -> Progress {
         match self.tls {
             Stance::Refused => {
@@ -329,10 +325,9 @@ impl Handshake {
         Progress::Agreed(terms)
     }
 
-    /// Contexts count for the export they were selected for, and for no other.
     fn open(&self, name: &str, exports: &mut dyn Exports) -> Result<(Description, Terms), Refusal> {
         let contexts = match &self.selected {
-            Some((of, contexts)) if exports.describe(name)?.name == *of => contexts.clone(),
+            Some(selected) if selected.is_of(&exports.describe(name)?) => selected.contexts().to_vec(),
             _ => Vec::new(),
         };
         let points: Vec<&str> = contexts
@@ -361,21 +356,16 @@ impl Handshake {
         exports.describe(name).map_err(|refusal| refuse(out, option, name, refusal)).ok()
     }
 
-    fn select(&mut self, option: u32, export: Description, queries: &[&str], out: &mut Vec<u8>) {
-        let is_found = |context: &Context| {
-            let name = context.name();
-            queries.iter().any(|query| contexts::finds(query, &name, false))
-        };
-        let found: Vec<Context> = Context::all(&export.points).into_iter().filter(is_found).collect();
-        if found.len() > CONTEXTS_MAX {
+    fn select(&mut self, option: u32, export: &Description, queries: &[&str], out: &mut Vec<u8>) {
+        let Ok(selected) = Selection::new(export, queries) else {
             let text = "a connection may select 16 contexts at most";
             return answers::error(out, option, REP_ERR_TOO_BIG, text);
-        }
-        for (id, context) in (1..).zip(&found) {
+        };
+        for (id, context) in (1..).zip(selected.contexts()) {
             answers::context(out, option, id, &context.name());
         }
         answers::acknowledge(out, option);
-        self.selected = Some((export.name, found));
+        self.selected = Some(selected);
     }
 }
 

@@ -22,16 +22,16 @@
 //! do not undo each other's writes.
 //!
 //! Invariants, cited by number:
-//! * N1: no bytes of a client make this crate panic, spin, or hold more memory than `limits` adds up to.
-//! * N2: only `request::validate` makes a `Command`; behind it nothing is checked again.
-//! * N3: after any answer the stream is in step: options and payloads are consumed whether refused or not. Where
+//! * W1: no bytes of a client make this crate panic, spin, or hold more memory than `limits` adds up to.
+//! * W2: only `request::validate` makes a `Command`; behind it nothing is checked again.
+//! * W3: after any answer the stream is in step: options and payloads are consumed whether refused or not. Where
 //!   that is impossible, the connection ends.
-//! * N4: every request takes one of a bounded number of slots until its reply is staged, legal or not.
-//! * N5: a connection's state outlives its last request in the engine.
-//! * N6: a volume's one read-write attachment is shared by all connections of a server and given back with the last.
-//! * N7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.
-//! * N8: no work on the pool is done for a client that has not named an export; nothing is opened before GO.
-//! * N9: before TLS, where it is required, a client learns nothing; what it sent and agreed before TLS counts for nothing.
+//! * W4: every request takes one of a bounded number of slots until its reply is staged, legal or not.
+//! * W5: a connection's state outlives its last request in the engine.
+//! * W6: a volume's one read-write attachment is shared by all connections of a server and given back with the last.
+//! * W7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.
+//! * W8: no work on the pool is done for a client that has not named an export; nothing is opened before GO.
+//! * W9: before TLS, where it is required, a client learns nothing; what it sent and agreed before TLS counts for nothing.
 #![forbid(unsafe_code)]
 
 mod acceptor;
@@ -41,6 +41,7 @@ mod error;
 mod exports;
 mod fields;
 mod handshake;
+mod limiters;
 mod limits;
 mod listen;
 mod proto;
@@ -54,6 +55,7 @@ mod signal;
 mod status;
 mod survey;
 mod tls;
+mod tunnel;
 mod wire;
 mod worker;
 

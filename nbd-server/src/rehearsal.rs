@@ -1,5 +1,9 @@
 //! A connection played through without sockets and without a pool, for tests and for a fuzzer: any bytes a client may
-//! send go in, and what the door promises (N1, N3, N4) is asserted on the way.
+//! send go in, and what the door promises (W1, W3, W4) is asserted on the way.
+
+pub(crate) mod certificates;
+pub(crate) mod client;
+pub mod secure;
 
 use crate::fields::Fields;
 use crate::handshake::{Description, Dialect, Exports, Handshake, Listed, Progress, Refusal, Terms};

@@ -8,6 +8,8 @@ use crate::listen::{Listen, Listener};
 use crate::signal::Signal;
 use crate::tls::{Security, Stance, Tls};
 use crate::worker::{self, Message};
+use rate_limit::RateLimits;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -22,6 +24,8 @@ pub struct ServerOptions {
     /// The volume, snapshot or version that clients get who name none.
     pub default_export: Option<String>,
     pub limits: Limits,
+    /// Limits of speed by the names of exports, whether they are there yet or not. Others have none.
+    pub rate_limits: BTreeMap<String, RateLimits>,
     /// What TLS is made of; without it there is none, and nothing is listened on but Unix sockets and loopback addresses.
     pub tls: Option<Tls>,
     /// Talk over TLS only, on every socket; beyond loopback addresses, and with grants on all of TCP, it is so anyway.
@@ -37,6 +41,7 @@ impl Default for ServerOptions {
             listen: Vec::new(),
             default_export: None,
             limits: Limits::default(),
+            rate_limits: BTreeMap::new(),
             tls: None,
             tls_required: false,
             workers,
@@ -51,6 +56,7 @@ pub struct Server {
     workers: Vec<UnboundedSender<Message>>,
     threads: Vec<JoinHandle<()>>,
     places: Places,
+    exports: Arc<ExportTable>,
     closing: Signal,
 }
 
@@ -68,8 +74,12 @@ impl Server {
         let adopted = inherited.into_iter().map(|socket| Listener::adopt(socket, secure));
         let bound = options.listen.iter().map(|listen| Listener::bind(listen, secure));
         let listeners = adopted.chain(bound).collect::<Result<Vec<_>, _>>()?;
-        let exports =
-            Arc::new(ExportTable::new(pool.clone(), options.default_export, options.limits.connections_max));
+        let exports = ExportTable::new(
+            pool.clone(),
+            options.default_export,
+            options.limits.connections_max,
+            options.rate_limits,
+        );
         let mut server = Self {
             addresses: listeners
                 .iter()
@@ -77,6 +87,7 @@ impl Server {
                 .collect(),
             workers: Vec::new(),
             threads: Vec::new(),
+            exports: Arc::new(exports),
             // Twice the handshakes: those that are cut take a moment to end.
             places: Places::new(
                 options.limits.connections_max + 2 * options.limits.handshakes_max * options.workers.max(1),
@@ -84,7 +95,7 @@ impl Server {
             closing: Signal::new().map_err(Error::Thread)?,
         };
         for number in 0..options.workers.max(1) {
-            server.start_worker(number, pool, &options.limits, options.tls.as_ref(), &exports)?;
+            server.start_worker(number, pool, &options.limits, options.tls.as_ref())?;
         }
         server.start_acceptor(listeners)?;
         Ok(server)
@@ -100,6 +111,21 @@ impl Server {
         self.places.taken()
     }
 
+    /// Gives an export other limits of speed, from its next request on; requests that wait have their turn by the new ones. All
+    /// clients that have the export open share its limits.
+    pub fn set_rate_limits(&self, export: &str, limits: RateLimits) {
+        self.exports.limiters().set(export, limits);
+        for worker in &self.workers {
+            let _ended_is_fine = worker.send(Message::Relimited);
+        }
+    }
+
+    /// The limits of speed an export has.
+    #[must_use]
+    pub fn rate_limits(&self, export: &str) -> RateLimits {
+        self.exports.limiters().limits(export)
+    }
+
     /// Stops listening, answers what is in flight for as long as the drain deadline allows, and closes.
     pub fn shutdown(self) {
         drop(self);
@@ -111,11 +137,10 @@ impl Server {
         pool: &Pool,
         limits: &Limits,
         tls: Option<&Tls>,
-        exports: &Arc<ExportTable>,
     ) -> Result<(), Error> {
         let (sender, inbox) = unbounded_channel();
         let (ready, came_up) = sync_channel(1);
-        let (pool, limits, tls, exports) = (pool.clone(), limits.clone(), tls.cloned(), exports.clone());
+        let (pool, limits, tls, exports) = (pool.clone(), limits.clone(), tls.cloned(), self.exports.clone());
         let run = move || worker::run(&pool, limits, exports, tls, inbox, &ready);
         self.spawn(format!("nbd-{number}"), run)?;
         self.workers.push(sender);

@@ -2,7 +2,7 @@
 //! bytes out.
 //!
 //! Every request, legal or not, takes a slot before anything else and keeps it until its reply is staged for
-//! sending (N4). So a client that only asks and never reads stops being read itself.
+//! sending (W4). So a client that only asks and never reads stops being read itself.
 
 use crate::contexts::Context;
 use crate::handshake::Terms;

@@ -40,6 +40,8 @@ const POLLS_MAX: usize = 4;
 pub(crate) enum Message {
     /// A connected stream socket and the place it takes among the server's connections.
     Serve(OwnedFd, Stance, Place),
+    /// The limits of an export have changed.
+    Relimited,
     Drain,
 }
 
@@ -108,8 +110,12 @@ impl Worker {
     async fn serve(self: Rc<Self>, mut inbox: UnboundedReceiver<Message>, watched: Vec<OwnedFd>) {
         tokio_uring::spawn(watch_engine(self.clone(), watched));
         tokio_uring::spawn(watch_deadlines(self.clone()));
-        while let Some(Message::Serve(socket, tls, place)) = inbox.recv().await {
-            self.add(socket, tls, place);
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Serve(socket, tls, place) => self.add(socket, tls, place),
+                Message::Relimited => self.for_each(Connection::look_again),
+                Message::Drain => break,
+            }
         }
         self.drain().await;
     }
@@ -256,7 +262,8 @@ fn watch(descriptor: OwnedFd) -> AsyncFd<OwnedFd> {
     AsyncFd::with_interest(descriptor, Interest::READABLE).expect("the runtime watches event descriptors")
 }
 
-/// Cuts connections whose handshake or whose reply takes too long. Cutting a socket ends its operations in the
+/// Cuts connections whose handshake or whose reply takes too long, and those of clients that are gone while a request of theirs
+/// waits for its turn. Cutting a socket ends its operations in the
 /// ring; nothing is ever cancelled.
 async fn watch_deadlines(worker: Rc<Worker>) {
     let tick = TICK.min(worker.limits.handshake_deadline / 4).min(worker.limits.write_stall / 4);
@@ -264,7 +271,7 @@ async fn watch_deadlines(worker: Rc<Worker>) {
         tokio::time::sleep(tick.max(TICK_MIN)).await;
         let now = Instant::now();
         worker.for_each(|connection| {
-            if connection.deadline().is_some_and(|deadline| deadline <= now) {
+            if connection.deadline().is_some_and(|deadline| deadline <= now) || connection.is_abandoned() {
                 connection.cut();
             }
         });

@@ -2,10 +2,12 @@
 
 use super::{Consent, ListArguments, ManyArguments};
 use crate::complete;
+use crate::speed::{Bandwidth, NamedLimits};
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use nbd_server::Grant;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +82,12 @@ pub(crate) struct ExportArguments {
     /// Queues the guest may use, 1 to 16
     #[arg(long, value_name = "COUNT", default_value_t = 8)]
     pub(crate) queues: u16,
+    /// Requests in a second, at most; by default without end
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) iops: Option<NonZeroU64>,
+    /// Bytes read and written in a second, at most, such as 100M; by default without end
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bandwidth: Option<Bandwidth>,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -120,6 +128,9 @@ pub(crate) struct ServeArguments {
     /// What clients get who name no export
     #[arg(long, value_name = "NAME")]
     pub(crate) default_export: Option<String>,
+    /// Requests, and bytes read and written, of an export in a second, at most, over NBD
+    #[arg(long, value_name = "NAME=iops:COUNT,bps:SIZE")]
+    pub(crate) limit: Vec<NamedLimits>,
     /// Open the pool even when the writes acknowledged since it was last open are gone
     #[arg(long)]
     pub(crate) accept_lost_writes: bool,

@@ -138,6 +138,8 @@ mod tests {
                 mode: 0o600,
                 read_only: false,
                 queues: 1,
+                iops: None,
+                bytes_per_second: None,
             })
         };
         let cases = [

@@ -11,7 +11,7 @@ use crate::wire::{Answer, Ask, ExportOrder, ExportView};
 use serde::Serialize;
 use serde_json::json;
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 12] = [
     column("name", "NAME", Shown::Text),
     column("access", "ACCESS", Shown::Text),
     column("connected", "CONNECTED", Shown::Flag),
@@ -22,6 +22,8 @@ const COLUMNS: [Column; 10] = [
     column("write_p99", ">WRITE P99", Shown::Time),
     column("socket", "SOCKET", Shown::Text),
     extra("flushes", ">FLUSHES", Shown::Text),
+    extra("iops", ">IOPS MAX", Shown::Text),
+    extra("bytes_per_second", ">BYTES/S MAX", Shown::Size),
 ];
 
 /// The figures that the columns show stand beside the whole of them.
@@ -76,6 +78,8 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
                 mode: export.socket_mode,
                 read_only: export.read_only,
                 queues: export.queues,
+                iops: export.iops,
+                bytes_per_second: export.bandwidth.map(|bandwidth| bandwidth.0),
             });
             if consent::is_dry(reach, &order, export.consent, style)? {
                 continue;

@@ -83,8 +83,10 @@ fn settle(mut config: Config, pool: &PoolChoice, options: &ServeArguments) -> Re
         mode: options.socket_mode,
         tcp: options.tcp,
         default_export: options.default_export.clone(),
+        limit: options.limit.clone(),
     };
-    let is_typed = nbd.socket.is_some() || nbd.tcp.is_some() || nbd.default_export.is_some();
+    let is_typed =
+        nbd.socket.is_some() || nbd.tcp.is_some() || nbd.default_export.is_some() || !nbd.limit.is_empty();
     match config.pools.as_mut_slice() {
         [only] => {
             only.nbd = NbdConfig {
@@ -92,10 +94,11 @@ fn settle(mut config: Config, pool: &PoolChoice, options: &ServeArguments) -> Re
                 mode: nbd.mode.or(only.nbd.mode),
                 tcp: nbd.tcp.or(only.nbd.tcp),
                 default_export: nbd.default_export.or(only.nbd.default_export.take()),
+                limit: if nbd.limit.is_empty() { std::mem::take(&mut only.nbd.limit) } else { nbd.limit },
             };
         }
         _ if is_typed => {
-            let why = "--socket, --tcp and --default-export are for one pool, and there are several";
+            let why = "--socket, --tcp, --default-export and --limit are for one pool, and there are several";
             return Err(Failure::new(
                 Code::Usage,
                 WHAT,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use utoipa::ToSchema;
 
@@ -91,6 +92,14 @@ pub(crate) struct ExportOrder {
     pub(crate) read_only: bool,
     #[serde(default = "usual_queues")]
     pub(crate) queues: u16,
+    /// In a second, at most.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) iops: Option<NonZeroU64>,
+    /// Read and written in a second, at most.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
 }
 
 fn usual_mode() -> u32 {

@@ -3,11 +3,11 @@
 mod engine;
 
 use blockstore::Durability;
-use engine::{BLOCK, Engine, MIB, clone, remove, snapshot, tiny_limits, volume};
+use engine::{BLOCK, Engine, MIB, clone, limits, remove, snapshot, tiny_limits, volume};
 use proptest::prelude::{any, prop, proptest};
 use thinpool::{
-    Action, Attachment, ChangeStatus, Command, Depths, ExtentKind, ExtentStatus, GeometryOptions, Payload,
-    Request, ZeroSpace,
+    Action, Attachment, ChangeStatus, Command, Depths, ExtentKind, ExtentStatus, GeometryOptions, Limits,
+    Payload, Request, ZeroSpace,
 };
 
 const BLOCKS: u8 = 64;
@@ -106,6 +106,52 @@ fn a_long_trim_lets_others_go_first() {
     }
     assert!(replies[1].result.is_ok());
     assert_eq!(depths(&mut engine, &v), [(1, 1), (blocks * stride / BLOCK - 1, 0)]);
+    engine.assert_clean();
+}
+
+/// A map with nodes in the middle that must be read from the device first. Behind them the map is told in turns as before, so
+/// that others on the channel go on, and nothing of it is missing.
+#[test]
+fn a_long_map_lets_others_go_first_also_behind_nodes_that_had_to_be_read() {
+    // As in the engine: mappings and holes that are looked at in a turn.
+    const TURN_LOOKS: u64 = 1024;
+    let mappings = 3_000;
+    let nodes = Limits { tree: cow_tree::Limits::new(61, 16), ..limits() };
+    let mut engine = Engine::with(1024 * MIB, nodes, GeometryOptions::default());
+    engine.must(volume("v", 2 * mappings * BLOCK));
+    let v = engine.attach("v");
+    for mapping in 0..mappings {
+        engine.write(&v, 2 * mapping * BLOCK, &[1; 4096]).expect("space is there");
+    }
+    drop(v);
+    let mut engine = engine.close();
+    let v = engine.attach("v");
+    let (front, back) = (2 * 100 * BLOCK, 2 * 300 * BLOCK);
+    engine.extents(&v, 0, front);
+    engine.extents(&v, back, v.size() - back);
+
+    let tell = |length, limit| Action::Extents { offset: 0, length, limit, depths: Depths::Alike };
+    let ask = |engine: &mut Engine, tag, action| {
+        engine.channel.submit(Request { tag, attachment: v.clone(), action }).expect("there is room");
+    };
+    ask(&mut engine, 1, tell(v.size(), 1 << 20));
+    assert!(engine.channel.is_device_busy(), "a node must be read");
+    let (mut replies, mut turns) = (Vec::new(), 0);
+    let whole = loop {
+        ask(&mut engine, 2, tell(BLOCK, 1));
+        engine.channel.poll(&mut replies);
+        assert!(replies.iter().any(|reply| reply.tag == 2), "the other does not wait");
+        if let Some(place) = replies.iter().position(|reply| reply.tag == 1) {
+            break replies.swap_remove(place).result;
+        }
+        replies.clear();
+        turns += u64::from(!engine.channel.is_device_busy());
+    };
+    assert!(turns >= 2 * (mappings - 300) / TURN_LOOKS, "{turns} turns behind the last node");
+    let Ok(Payload::Extents(extents)) = whole else { panic!("extents are told") };
+    let expected = [ExtentKind::Own, ExtentKind::Hole].map(|kind| ExtentStatus { length: BLOCK, kind });
+    assert_eq!(extents.len(), usize::try_from(2 * mappings).expect("small"));
+    assert!(extents.chunks(2).all(|pair| pair == expected), "each mapping and each hole, in order");
     engine.assert_clean();
 }
 

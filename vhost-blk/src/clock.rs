@@ -18,6 +18,11 @@ impl Clock {
         Self(Instant::now())
     }
 
+    /// The moment itself, to be told to others.
+    pub(crate) fn instant(&self) -> Instant {
+        self.0 + self.0.elapsed()
+    }
+
     pub(crate) fn now(&self) -> Moment {
         Moment { nanoseconds: u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX) }
     }

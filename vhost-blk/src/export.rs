@@ -8,6 +8,7 @@ use crate::notifier::Signal;
 use crate::session::Session;
 use crate::workers::Workers;
 use parking_lot::Mutex;
+use rate_limit::{RateLimiter, RateLimits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,8 @@ pub struct ExportOptions {
     pub access: Access,
     /// Rings a monitor may use, 1 to [`QUEUES_MAX`](crate::QUEUES_MAX).
     pub queues: u16,
+    /// Limits of speed, of all its rings together.
+    pub rate_limits: RateLimits,
 }
 
 /// An export as it is at this moment.
@@ -37,6 +40,7 @@ pub struct ExportStatus {
     pub socket: PathBuf,
     pub read_only: bool,
     pub connected: bool,
+    pub rate_limits: RateLimits,
     /// Since it began.
     pub counts: Counts,
 }
@@ -48,6 +52,7 @@ pub(crate) struct Export {
     socket: PathBuf,
     line: Arc<Line>,
     counters: Arc<Counters>,
+    limiter: Arc<RateLimiter>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,18 +77,20 @@ impl Export {
             back_channel: Mutex::default(),
         });
         let counters = Arc::new(Counters::new(options.queues));
+        let limiter = Arc::new(RateLimiter::new(options.rate_limits));
         let serving = Serving {
             attachment: attachment.for_thread(),
             workers: workers.clone(),
             queues: options.queues,
             write_through: Arc::default(),
             counters: counters.clone(),
+            limiter: limiter.clone(),
             line: line.clone(),
         };
         let spawned =
             std::thread::Builder::new().name("vhost-export".to_owned()).spawn(move || serving.run(&socket));
         let thread = Some(spawned.map_err(Error::Thread)?);
-        Ok(Self { attachment, socket: options.socket.clone(), line, counters, thread })
+        Ok(Self { attachment, socket: options.socket.clone(), line, counters, limiter, thread })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -97,12 +104,18 @@ impl Export {
         }
     }
 
+    /// Who waits for a turn has to be told.
+    pub(crate) fn set_rate_limits(&self, limits: RateLimits) {
+        self.limiter.set(limits);
+    }
+
     pub(crate) fn status(&self) -> ExportStatus {
         ExportStatus {
             name: self.name(),
             socket: self.socket.clone(),
             read_only: self.attachment.is_read_only(),
             connected: self.line.connection.lock().is_some(),
+            rate_limits: self.limiter.limits(),
             counts: self.counters.sum(),
         }
     }
@@ -142,6 +155,7 @@ struct Serving {
     queues: u16,
     write_through: Arc<AtomicBool>,
     counters: Arc<Counters>,
+    limiter: Arc<RateLimiter>,
     line: Arc<Line>,
 }
 
@@ -171,6 +185,7 @@ impl Serving {
             self.queues,
             self.write_through.clone(),
             self.counters.clone(),
+            self.limiter.clone(),
         );
         if let Ok(mut conversation) = Conversation::new(stream, session) {
             while conversation.hear(&self.line.back_channel) {}

@@ -44,10 +44,12 @@ mod memory;
 mod message;
 mod notifier;
 mod parts;
+mod preparation;
 #[cfg(any(test, feature = "rehearsal"))]
 pub mod rehearsal;
 mod request;
 mod ring;
+mod served;
 mod server;
 mod session;
 mod watch;

@@ -16,6 +16,13 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// Keeps all of a legal request; [`Rest::next`] begins it with its first part.
+    pub(crate) fn keep(&mut self, command: Command, chain: &mut Chain) {
+        self.command = Some(command);
+        self.spans.clear();
+        std::mem::swap(spans_of(command, chain), &mut self.spans);
+    }
+
     /// The first part of a legal request whose data the chain names; both have only this part afterwards.
     pub(crate) fn cut(&mut self, command: Command, chain: &mut Chain) -> Command {
         let (first, rest) = command.split(u64::from(PART_BYTES_MAX));
@@ -25,6 +32,11 @@ impl Rest {
             split(spans_of(command, chain), PART_BYTES_MAX, &mut self.spans);
         }
         first
+    }
+
+    /// What is still to do.
+    pub(crate) fn command(&self) -> Option<Command> {
+        self.command
     }
 
     pub(crate) fn is_empty(&self) -> bool {

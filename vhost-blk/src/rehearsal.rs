@@ -96,7 +96,8 @@ pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std:
     let queues = 2;
     let counters = Arc::new(Counters::new(queues));
     let workers = server.workers().clone();
-    let session = Session::new(attachment.for_thread(), workers, queues, Arc::default(), counters);
+    let session =
+        Session::new(attachment.for_thread(), workers, queues, Arc::default(), counters, Arc::default());
     let mut conversation = Conversation::new(door, session)?;
     // More than a socket holds is no script; what the door does not read any more is lost.
     monitor.set_nonblocking(true)?;

@@ -5,7 +5,9 @@ use crate::inflight::InFlight;
 use crate::memory::GuestMemory;
 use crate::notifier::{Call, Kick};
 use crate::request::Terms;
+use rate_limit::RateLimiter;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thinpool::Attachment;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -21,6 +23,8 @@ pub(crate) struct Ring {
     error: Option<Call>,
     in_flight: Option<InFlight>,
     pub(crate) attachment: Attachment,
+    /// Of its export.
+    pub(crate) limiter: Arc<RateLimiter>,
     pub(crate) identifier: String,
     /// The driver cannot flush, or has switched the cache off: every write is durable before it is acknowledged (V5).
     pub(crate) write_through: bool,
@@ -45,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) error: Option<Call>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) attachment: Attachment,
+    pub(crate) limiter: Arc<RateLimiter>,
     pub(crate) write_through: bool,
 }
 
@@ -60,7 +65,8 @@ impl Ring {
     /// Brings the queue, the in-flight region and the guest's memory into agreement. Nothing when the ring is not in
     /// the guest's memory.
     pub(crate) fn start(parts: Parts) -> Option<Self> {
-        let Parts { mut queue, memory, kick, call, error, mut in_flight, attachment, write_through } = parts;
+        let Parts { mut queue, memory, kick, call, error, mut in_flight, attachment, limiter, write_through } =
+            parts;
         queue.set_ready(true);
         if !queue.is_valid(&memory.table) {
             return None;
@@ -84,6 +90,7 @@ impl Ring {
             error,
             in_flight,
             attachment,
+            limiter,
             identifier,
             write_through,
             again: again.unwrap_or_default().into(),

@@ -6,6 +6,7 @@ use crate::limits::QUEUES_MAX;
 use crate::worker::{Mailbox, Message, Worker};
 use crate::workers::Workers;
 use parking_lot::Mutex;
+use rate_limit::RateLimits;
 use std::thread::JoinHandle;
 use thinpool::{Name, Pool};
 
@@ -82,6 +83,19 @@ impl Server {
         let export = exports.remove(place.ok_or(Error::NotExported(text))?);
         drop(exports);
         drop(export);
+        Ok(())
+    }
+
+    /// Gives an export other limits of speed, from its next request on; requests that wait have their turn by the new ones.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn set_rate_limits(&self, name: &Name, limits: RateLimits) -> Result<(), Error> {
+        let text = name.to_string();
+        let exports = self.exports.lock();
+        let export = exports.iter().find(|export| export.name() == text);
+        export.ok_or(Error::NotExported(text))?.set_rate_limits(limits);
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send(Message::Relimited));
         Ok(())
     }
 

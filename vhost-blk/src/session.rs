@@ -10,6 +10,7 @@ use crate::memory::Memory;
 use crate::notifier::{Call, Kick};
 use crate::ring::{Parts, Ring};
 use crate::workers::{Place, Running, Workers};
+use rate_limit::RateLimiter;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub(crate) struct Session {
     /// anew reads what the monitor remembers: so it belongs to the export, and goes into every in-flight region (V5).
     write_through: Arc<AtomicBool>,
     counters: Arc<Counters>,
+    limiter: Arc<RateLimiter>,
 }
 
 impl Session {
@@ -75,6 +77,7 @@ impl Session {
         queues: u16,
         write_through: Arc<AtomicBool>,
         counters: Arc<Counters>,
+        limiter: Arc<RateLimiter>,
     ) -> Self {
         let rings = (0..queues).map(|_| Setup::default()).collect();
         let memory = Memory::new(workers.space());
@@ -89,6 +92,7 @@ impl Session {
             region: None,
             write_through,
             counters,
+            limiter,
         }
     }
 
@@ -158,6 +162,7 @@ impl Session {
             error: call(&setup.error)?,
             in_flight,
             attachment: self.attachment.for_thread(),
+            limiter: self.limiter.clone(),
             write_through: !self.features.can_flush() || self.is_write_through(),
         })
     }

@@ -4,17 +4,17 @@
 //! works it does not spin, since the completions may need this very core; but for a disk that works alone, as long as its answers
 //! come soon enough.
 
-use crate::chain::{Chain, Turn, take_front, take_last_byte, total};
+use crate::chain::{Chain, Turn, take_front, take_last_byte};
 use crate::clock::{Clock, Moment};
-use crate::completion::{Pending, deliver, gather, identifier, lend};
+use crate::completion::Pending;
 use crate::counters::{Asked, Kind, RingCounters, bytes_of};
 use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
-use crate::parts::Rest;
-use crate::request::{Command, Data, HEADER_BYTES, Header, SEGMENT_BYTES, Segment, Status, validate};
+use crate::preparation::{Lending, Prepared, judge, perform};
+use crate::request::{Command, HEADER_BYTES, Header, Status};
 use crate::ring::{Ring, Stopped};
+use crate::served::Served;
 use crate::watch::Watch;
-use blockstore::{Buffer, Durability};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use thinpool::{Action, Channel, Payload, Reply, Request, ZeroSpace};
+use thinpool::{Action, Channel, Reply, Request};
 
+const STAYS: &str = "a ring stays until its last request (V4)";
 /// Polls between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 32;
 
@@ -41,6 +42,8 @@ pub(crate) enum Message {
         number: u64,
         stopped: Sender<Stopped>,
     },
+    /// The limits of an export have changed.
+    Relimited,
     End,
 }
 
@@ -73,25 +76,6 @@ impl Mailbox {
 
     fn has_mail(&self) -> bool {
         self.0.has_mail.load(Ordering::Acquire)
-    }
-}
-
-struct Served {
-    number: u64,
-    ring: Box<Ring>,
-    counters: Arc<RingCounters>,
-    /// Who wants to hear that it has stopped.
-    stopping: Option<Sender<Stopped>>,
-}
-
-impl Served {
-    /// Gives the driver an answer, counted before the driver can see it.
-    fn complete(&mut self, pending: &Pending, result: Result<&Payload, Status>, now: Moment) {
-        let (status, payload) =
-            result.map_or_else(|status| (status, &Payload::None), |payload| (Status::Ok, payload));
-        let delivered = deliver(&self.ring, pending, status, payload);
-        self.counters.note(&pending.asked, delivered.status, now);
-        self.ring.use_head(pending.head, delivered.written);
     }
 }
 
@@ -192,9 +176,11 @@ impl Worker {
     }
 
     fn take_from(&mut self, place: usize, taken: &mut Option<Moment>) -> bool {
-        let (mut turn, mut any) = (Turn::default(), false);
+        let (mut turn, mut any) = (Turn::default(), self.let_through(place));
         while !turn.is_over() && self.may_take() {
-            let goes_on = |served: &&mut Served| served.stopping.is_none() || served.ring.owes();
+            let goes_on = |served: &&mut Served| {
+                served.held.is_none() && (served.stopping.is_none() || served.ring.owes())
+            };
             let Some(served) = self.rings[place].as_mut().filter(goes_on) else { break };
             let Some(head) = served.ring.take(&mut self.chain) else { break };
             let now = *taken.get_or_insert_with(|| self.clock.now());
@@ -205,27 +191,58 @@ impl Worker {
         any
     }
 
-    /// Gives the engine the next part of transfers that are longer than it gets at a time.
+    /// Begins the request of a ring that has waited long enough for its turn.
+    fn let_through(&mut self, place: usize) -> bool {
+        let is_held = self.rings[place].as_ref().is_some_and(|served| served.held.is_some());
+        if !is_held || !self.may_take() {
+            return false;
+        }
+        let now = self.clock.instant();
+        let due = self.rings[place].as_mut().and_then(|served| served.take_due(now));
+        due.inspect(|index| self.go_on(*index)).is_some()
+    }
+
+    /// Goes on with transfers that are longer than what the engine gets at a time.
     fn resume(&mut self) -> bool {
         let mut any = false;
-        while self.may_take() {
-            let Some(index) = self.waiting.pop_front() else { break };
-            let pending = &mut self.pending[index];
-            let served = self.rings[pending.ring].as_mut().expect(STAYS);
-            let command = pending.rest.next(&mut self.chain).expect("or it would not wait");
-            pending.data.clear();
-            pending.data.extend_from_slice(&self.chain.writable);
-            match perform(&served.ring, &self.chain, command, self.lending) {
-                Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
-                Ok(Prepared::Now(_)) => unreachable!("only transfers have parts"),
-                Err(status) => {
-                    served.complete(pending, Err(status), self.clock.now());
-                    self.vacant.push(index);
-                }
+        for _ in 0..self.waiting.len() {
+            if !self.may_take() {
+                break;
             }
-            any = true;
+            let index = self.waiting.pop_front().expect("it has so many");
+            let pending = &self.pending[index];
+            let served = self.rings[pending.ring].as_mut().expect(STAYS);
+            if served.held.is_some() {
+                self.waiting.push_back(index);
+                continue;
+            }
+            let command = pending.rest.command().expect("or it would not wait");
+            // Its first part has paid for the request.
+            if !served.holds_back(index, 0, command, &self.clock) {
+                self.go_on(index);
+                any = true;
+            }
         }
         any
+    }
+
+    /// Gives the engine the next part of a request.
+    fn go_on(&mut self, index: usize) {
+        let pending = &mut self.pending[index];
+        let served = self.rings[pending.ring].as_mut().expect(STAYS);
+        let command = pending.rest.next(&mut self.chain).expect("the caller has seen that there is one");
+        if matches!(command, Command::Read(_)) {
+            pending.data.clear();
+            pending.data.extend_from_slice(&self.chain.writable);
+        }
+        match perform(&served.ring, &self.chain, command, self.lending) {
+            Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
+            Ok(Prepared::Now(_)) => unreachable!("an identifier never waits"),
+            Err(status) => {
+                served.complete(pending, Err(status), self.clock.now());
+                self.vacant.push(index);
+            }
+        }
     }
 
     /// Judges the chain that was just walked, and gives it to the engine or answers it at once.
@@ -245,11 +262,19 @@ impl Worker {
         (pending.ring, pending.head, pending.status, pending.bytes) = (place, head, status, 0);
         pending.written = 0;
         let header = Header::parse(&raw);
-        let prepared = prepare(ring, &mut self.chain, header, self.lending, &mut pending.rest);
+        let judged = judge(ring, &mut self.chain, header);
+        pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
+        if let Ok(command) = judged
+            && served.holds_back(index, 1, command, &self.clock)
+        {
+            pending.rest.keep(command, &mut self.chain);
+            pending.data.clear();
+            return pending.data.extend_from_slice(&self.chain.writable);
+        }
+        let command = judged.map(|command| pending.rest.cut(command, &mut self.chain));
         pending.data.clear();
         pending.data.extend_from_slice(&self.chain.writable);
-        pending.asked = Asked { kind: Kind::of(header), bytes: 0, taken: now };
-        match prepared {
+        match command.and_then(|command| perform(&served.ring, &self.chain, command, self.lending)) {
             Ok(Prepared::Engine(action, bytes)) => self.enqueue(index, action, bytes),
             Ok(Prepared::Now(payload)) => {
                 served.complete(pending, Ok(&payload), now);
@@ -329,7 +354,7 @@ impl Worker {
                     if self.watch.add_events(ring.kick.as_fd()).is_err() {
                         ring.break_off();
                     }
-                    let served = Some(Served { number, ring, counters, stopping: None });
+                    let served = Some(Served::new(number, ring, counters));
                     match self.rings.iter_mut().find(|place| place.is_none()) {
                         Some(place) => *place = served,
                         None => self.rings.push(served),
@@ -341,6 +366,10 @@ impl Worker {
                         self.watch.remove(served.ring.kick.as_fd());
                         served.stopping = Some(stopped);
                     }
+                }
+                Message::Relimited => {
+                    let now = self.clock.instant();
+                    self.rings.iter_mut().flatten().for_each(|served| served.renew_turn(now));
                 }
                 Message::End => self.ending = true,
             }
@@ -375,11 +404,12 @@ impl Worker {
     fn sleep(&mut self) {
         let mut quiet = self.channel.listen() && !self.is_over();
         let may_take = self.may_take();
-        for served in self.rings.iter_mut().flatten().filter(|served| served.stopping.is_none()) {
+        let is_heard = |served: &&mut Served| served.stopping.is_none() && served.held.is_none();
+        for served in self.rings.iter_mut().flatten().filter(is_heard) {
             quiet &= served.ring.listen() || !may_take;
         }
         if quiet {
-            self.watch.sleep(SLEEP);
+            self.watch.sleep(if may_take { self.next_turn() } else { SLEEP });
         }
         for served in self.rings.iter_mut().flatten() {
             if served.ring.is_broken() {
@@ -389,6 +419,16 @@ impl Worker {
             served.ring.stop_listening();
         }
         self.read_mail();
+    }
+
+    /// How long nobody's turn comes.
+    fn next_turn(&self) -> Duration {
+        let held = || self.rings.iter().flatten().filter_map(|served| served.held);
+        if held().next().is_none() {
+            return SLEEP;
+        }
+        let now = self.clock.instant();
+        held().map(|held| held.wait(now)).min().unwrap_or(SLEEP).min(SLEEP)
     }
 }
 
@@ -400,74 +440,4 @@ impl Drop for Worker {
             std::process::abort();
         }
     }
-}
-
-/// What the device lets be lent to it; the same as long as it is open.
-#[derive(Clone, Copy)]
-struct Lending {
-    /// Of memory, in bytes.
-    alignment: usize,
-    /// The guest may change what is being written.
-    writes: bool,
-}
-
-impl Lending {
-    fn of(channel: &Channel) -> Self {
-        Self { alignment: channel.memory_alignment(), writes: channel.may_lend_writes() }
-    }
-}
-
-/// What a legal request needs.
-enum Prepared {
-    /// The engine, and so many bytes of memory.
-    Engine(Action, u64),
-    Now(Payload),
-}
-
-const STAYS: &str = "a ring stays until its last request (V4)";
-
-/// `rest` is what comes after the first part.
-fn prepare(
-    ring: &Ring,
-    chain: &mut Chain,
-    header: Header,
-    lending: Lending,
-    rest: &mut Rest,
-) -> Result<Prepared, Status> {
-    let mut segment = None;
-    if header.has_segment() {
-        let mut raw = [0; SEGMENT_BYTES];
-        let there = take_front(&ring.memory, &mut chain.readable, &mut raw);
-        segment = there.map(|()| Segment::parse(&raw));
-    }
-    let data = Data { readable: total(&chain.readable), writable: total(&chain.writable) };
-    let command = validate(header, segment, data, ring.terms())?;
-    let command = rest.cut(command, chain);
-    perform(ring, chain, command, lending)
-}
-
-/// What of the chain is data belongs to the command.
-fn perform(ring: &Ring, chain: &Chain, command: Command, lending: Lending) -> Result<Prepared, Status> {
-    let durability = if ring.write_through { Durability::Through } else { Durability::Cached };
-    let action = match command {
-        Command::Read(range) => {
-            let buffer = lend(ring, &chain.writable, lending.alignment)
-                .unwrap_or_else(|| Buffer::zeroed(usize::try_from(range.length).expect("it is bounded")));
-            return Ok(Prepared::Engine(Action::Read { offset: range.offset, buffer }, range.length));
-        }
-        Command::Write(range) => {
-            let lent = lending.writes.then(|| lend(ring, &chain.readable, lending.alignment)).flatten();
-            let buffer = lent.or_else(|| gather(ring, &chain.readable)).ok_or(Status::IoError)?;
-            let write = Action::Write { offset: range.offset, buffer, durability };
-            return Ok(Prepared::Engine(write, range.length));
-        }
-        Command::Flush => Action::Flush,
-        Command::Discard(range) => Action::Trim { offset: range.offset, length: range.length, durability },
-        Command::WriteZeroes { range, may_unmap } => {
-            let space = if may_unmap { ZeroSpace::Release } else { ZeroSpace::Allocate };
-            Action::WriteZeroes { offset: range.offset, length: range.length, durability, space }
-        }
-        Command::GetId => return Ok(Prepared::Now(Payload::Buffer(identifier(&ring.identifier)))),
-    };
-    Ok(Prepared::Engine(action, 0))
 }

@@ -12,7 +12,7 @@ use crate::proto::{
 };
 
 /// What a client may do with an export. Flushes of a pool are per volume, not per connection, so several
-/// connections to one export are always sound (N7).
+/// connections to one export are always sound (W7).
 fn transmission_flags(export: &Description, dialect: Dialect) -> u16 {
     let mut flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | CAN_MULTI_CONN | SEND_CACHE;
     flags |= if export.read_only { READ_ONLY } else { SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO };

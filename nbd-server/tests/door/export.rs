@@ -220,7 +220,7 @@ fn a_write_too_long_to_skip_ends_the_connection() {
 fn requests_without_end_are_answered_in_the_bounds_of_a_connection() {
     let served = ServedPool::start(&[("desk", SIZE)]);
     let mut client = served.open_simple("desk");
-    let mut reader = client.stream.try_clone().expect("a second handle");
+    let mut reader = client.stream.socket().try_clone().expect("a second handle");
     let writer = std::thread::spawn(move || {
         use std::io::Write;
         for cookie in 0..5000_u64 {

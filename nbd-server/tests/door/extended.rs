@@ -1,6 +1,7 @@
-//! Extended headers over a socket: lengths of 64 bits, and one form for every reply.
+//! Extended headers over every kind of connection: lengths of 64 bits, and one form for every reply.
 
 use crate::served::client::{ACK, BLOCK_STATUS, Client, OPT_SET_META_CONTEXT, READ, TRIM, WRITE, sized};
+use crate::served::secure::SecureServer;
 use crate::served::{MIB, ServedPool};
 
 const OPT_EXTENDED_HEADERS: u32 = 11;
@@ -26,7 +27,27 @@ fn chunk(client: &mut Client, offset: u64) -> (bool, u16, Vec<u8>) {
 #[test]
 fn whole_disks_of_a_tebibyte_are_trimmed_and_described_at_once() {
     let served = ServedPool::start(&[("large", SIZE)]);
-    let mut client = served.connect();
+    use_whole_disk(served.connect());
+    served.end();
+}
+
+#[test]
+fn so_are_they_over_tcp() {
+    let served = ServedPool::start(&[("large", SIZE)]);
+    use_whole_disk(Client::connect_tcp(served.tcp()));
+    served.end();
+}
+
+#[test]
+fn so_are_they_over_tls() {
+    let served = ServedPool::start(&[("large", SIZE)]);
+    let server = SecureServer::start(&served.pool);
+    use_whole_disk(server.connect());
+    server.end();
+    served.end();
+}
+
+fn use_whole_disk(mut client: Client) {
     assert_eq!(client.option(OPT_EXTENDED_HEADERS, b"")[0].0, ACK);
     let contexts = [&sized("large")[..], &[0, 0, 0, 1], &sized("base:allocation")].concat();
     assert_eq!(client.option(OPT_SET_META_CONTEXT, &contexts).len(), 2);
@@ -58,6 +79,4 @@ fn whole_disks_of_a_tebibyte_are_trimmed_and_described_at_once() {
     assert_eq!(chunk(&mut client, 0).1, 0x8001, "a payload that does not belong there");
     ask(&mut client, READ, 0, 5 * MIB, 512, b"");
     assert_eq!(chunk(&mut client, 5 * MIB).1, 2, "the stream is in step, and what was trimmed is a hole");
-    drop(client);
-    served.end();
 }

@@ -1,4 +1,4 @@
-//! What a flush on one connection is worth for the writes of another when the power is cut (N7).
+//! What a flush on one connection is worth for the writes of another when the power is cut (W7).
 //!
 //! The device keeps two mediums: what was written, and what a flush, or a write through, has made durable. After the
 //! cut there is only the second, and another boot, for which there is no crash tail.

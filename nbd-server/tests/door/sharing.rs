@@ -1,4 +1,4 @@
-//! Several connections to one volume (N6, N7).
+//! Several connections to one volume (W6, W7).
 
 use crate::served::client::Client;
 use crate::served::{MIB, ServedPool, name, wait_for};

@@ -1,5 +1,6 @@
 //! A plain NBD client over a socket, written from the protocol's document and not from the server.
 
+use super::stream::Stream;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -9,6 +10,7 @@ use std::path::Path;
 pub(crate) const OPT_EXPORT_NAME: u32 = 1;
 pub(crate) const OPT_ABORT: u32 = 2;
 pub(crate) const OPT_LIST: u32 = 3;
+pub(crate) const OPT_STARTTLS: u32 = 5;
 pub(crate) const OPT_INFO: u32 = 6;
 pub(crate) const OPT_GO: u32 = 7;
 pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
@@ -30,8 +32,8 @@ pub(crate) const REQ_ONE: u16 = 8;
 /// A connection, handshake or transmission.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) stream: UnixStream,
-    cookie: u64,
+    pub(crate) stream: Stream,
+    pub(crate) cookie: u64,
 }
 
 /// What GO says of an export.
@@ -68,7 +70,7 @@ impl Client {
 
     fn greet(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(super::PATIENCE)).expect("a timeout");
-        let mut client = Self { stream, cookie: 0 };
+        let mut client = Self { stream: Stream::Open(stream), cookie: 0 };
         assert_eq!(client.bytes(18), b"NBDMAGICIHAVEOPT\0\x03");
         client.send(&[0, 0, 0, 3]);
         client
@@ -275,7 +277,7 @@ impl Client {
 
     /// Tells the server that nothing more comes, and reads what it still says.
     pub(crate) fn hang_up(mut self) -> usize {
-        self.stream.shutdown(Shutdown::Write).expect("a socket that is open");
+        self.stream.socket().shutdown(Shutdown::Write).expect("a socket that is open");
         self.read_to_end()
     }
 }

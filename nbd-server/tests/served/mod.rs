@@ -1,7 +1,13 @@
 //! A real pool on a device in memory, served on a Unix socket in a directory of its own.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[path = "../../src/rehearsal/certificates.rs"]
+mod certificates;
 pub(crate) mod client;
+pub(crate) mod secure;
+pub(crate) mod stream;
+#[path = "../../src/rehearsal/client.rs"]
+mod tls_client;
 
 use blockstore::{Device, RamDevice};
 use client::Client;
@@ -75,6 +81,7 @@ impl ServedPool {
             default_export: volumes.first().map(|(volume, _)| (*volume).to_owned()),
             limits,
             workers: 2,
+            ..ServerOptions::default()
         };
         let server = Server::start(&pool, options.clone()).expect("a server");
         Self { pool, server, options, service, directory }

@@ -4,6 +4,7 @@
 
 use crate::vhost_client::Driver;
 use blockstore::{Device, RamDevice};
+use rate_limit::RateLimits;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thinpool::{
@@ -59,7 +60,14 @@ impl Served {
     }
 
     pub(crate) fn order(&self, volume: &str, access: Access, queues: u16) -> ExportOptions {
-        ExportOptions { name: name(volume), socket: self.socket(volume), mode: 0o600, access, queues }
+        ExportOptions {
+            name: name(volume),
+            socket: self.socket(volume),
+            mode: 0o600,
+            access,
+            queues,
+            rate_limits: RateLimits::NONE,
+        }
     }
 
     pub(crate) fn export_and_connect(&self, volume: &str, access: Access) -> Driver {

@@ -1,0 +1,260 @@
+//! Limits of speed of an export: all its rings keep them together, and nobody else notices.
+
+#[path = "../door/served.rs"]
+mod served;
+#[path = "../../../tests/vhost_client/mod.rs"]
+mod vhost_client;
+
+use rate_limit::RateLimits;
+use served::{MIB, Served, name};
+use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use thinpool::Access;
+use vhost_blk::ExportOptions;
+use vhost_client::{Ask, Driver};
+
+/// Requests of one driver under way.
+const DEPTH: usize = 4;
+const PATIENCE_MS: i64 = 60_000;
+/// How long a rate is measured, once the burst is used up.
+const MEASURED: Duration = Duration::from_secs(2);
+const BURST: Duration = Duration::from_millis(50);
+/// A driver in a debt of hours is answered within this only if it does not wait.
+const SOON: Duration = Duration::from_secs(10);
+
+#[expect(clippy::disallowed_methods, reason = "tests of speed measure real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// One test at a time: what is measured is of the whole machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn limits(iops: u64, bytes_per_second: u64) -> RateLimits {
+    let rate = NonZeroU64::new;
+    RateLimits { iops: rate(iops), bytes_per_second: rate(bytes_per_second), burst: BURST }
+}
+
+fn export(served: &Served, volume: &str, rate_limits: RateLimits, slot_bytes: usize) -> Driver {
+    export_queues(served, volume, rate_limits, 2, slot_bytes)
+}
+
+fn export_queues(
+    served: &Served,
+    volume: &str,
+    rate_limits: RateLimits,
+    queues: usize,
+    slot_bytes: usize,
+) -> Driver {
+    let order = ExportOptions { rate_limits, ..served.order(volume, Access::ReadWrite, 2) };
+    served.server.export(&order).expect("exported");
+    Driver::connect_queues(&served.socket(volume), queues, DEPTH, slot_bytes).expect("connected")
+}
+
+/// Asks again in every slot that is answered; how many were.
+fn again(driver: &mut Driver, ask: Ask) -> u32 {
+    let mut answers = Vec::new();
+    driver.answers(&mut answers);
+    for (slot, status) in &answers {
+        assert_eq!(*status, 0);
+        driver.submit(*slot, ask).expect("a free slot");
+    }
+    driver.kick().expect("a device that listens");
+    if answers.is_empty() {
+        driver.wait(PATIENCE_MS).expect("a device that answers");
+    }
+    u32::try_from(answers.len()).expect("few")
+}
+
+/// Requests answered in a second, with [`DEPTH`] of them always under way.
+fn rate(driver: &mut Driver, ask: Ask) -> f64 {
+    (0..DEPTH).for_each(|slot| driver.submit(slot, ask).expect("a free slot"));
+    driver.kick().expect("a device that listens");
+    let mut measure = |time: Duration| {
+        let (begun, mut count) = (now(), 0);
+        while begun.elapsed() < time {
+            count += again(driver, ask);
+        }
+        f64::from(count) / begun.elapsed().as_secs_f64()
+    };
+    measure(4 * BURST);
+    let rate = measure(MEASURED);
+    let mut answers = Vec::new();
+    while answers.len() < DEPTH {
+        driver.wait(PATIENCE_MS).expect("a device that answers");
+        driver.answers(&mut answers);
+    }
+    rate
+}
+
+#[track_caller]
+fn assert_near(measured: f64, expected: f64) {
+    assert!((measured / expected - 1.0).abs() < 0.1, "{measured:.1} a second, not {expected:.1}");
+}
+
+#[test]
+fn requests_and_bytes_come_as_fast_as_they_may() {
+    let _turn = alone();
+    let read = |length| Ask::Read { offset: 0, length };
+    let write = |length| Ask::Write { offset: 0, length };
+    // The last ones are longer than a burst.
+    let cases = [
+        ("reads", limits(400, 0), read(4096), 400.0),
+        ("writes", limits(400, 0), write(4096), 400.0),
+        ("read-bytes", limits(0, 16 * MIB), read(64 << 10), 256.0),
+        ("written-bytes", limits(5000, 16 * MIB), write(64 << 10), 256.0),
+        ("long-reads", limits(0, 32 * MIB), read(2 << 20), 16.0),
+        ("long-writes", limits(1000, 32 * MIB), write(2 << 20), 16.0),
+    ];
+    let volumes = cases.map(|(name, ..)| (name, 8 * MIB));
+    let served = Served::start(&volumes);
+    thread::scope(|scope| {
+        for (name, limits, ask, expected) in cases {
+            let length = match ask {
+                Ask::Read { length, .. } | Ask::Write { length, .. } => length,
+                _ => 0,
+            };
+            let mut driver = export_queues(&served, name, limits, 1, length);
+            scope.spawn(move || {
+                println!("{name}");
+                assert_near(rate(&mut driver, ask), expected);
+            });
+        }
+    });
+    served.end();
+}
+
+/// What is longer than the engine gets at a time is paid for part by part.
+#[test]
+fn transfers_in_parts_come_as_fast_as_they_may() {
+    let _turn = alone();
+    let served = Served::start(&[("desk", 24 * MIB)]);
+    let mut driver = export(&served, "desk", limits(0, 96 * MIB), 24 << 20);
+    assert_near(rate(&mut driver, Ask::Read { offset: 0, length: 24 << 20 }), 4.0);
+    drop(driver);
+    served.end();
+}
+
+/// Two drivers cannot have an export; two rings of one can, on different workers.
+#[test]
+fn rings_of_an_export_share_its_limits_evenly() {
+    let _turn = alone();
+    let served = Served::start(&[("desk", 8 * MIB)]);
+    let mut driver = export(&served, "desk", limits(400, 0), 4096);
+    let ask = Ask::Read { offset: 0, length: 4096 };
+    let mut counts = [0_u32; 2];
+    for queue in 0..2 {
+        driver.turn_to(queue);
+        for slot in 0..2 {
+            driver.submit(2 * queue + slot, ask).expect("a free slot");
+        }
+        driver.kick().expect("a device that listens");
+    }
+    let begun = now();
+    let mut answers = Vec::new();
+    while begun.elapsed() < MEASURED {
+        for (queue, count) in counts.iter_mut().enumerate() {
+            driver.turn_to(queue);
+            driver.answers(&mut answers);
+            *count += u32::try_from(answers.len()).expect("few");
+            for (slot, status) in answers.drain(..) {
+                assert_eq!(status, 0);
+                driver.submit(slot, ask).expect("a free slot");
+            }
+            driver.kick().expect("a device that listens");
+        }
+        thread::yield_now();
+    }
+    let measured = f64::from(counts[0] + counts[1]) / begun.elapsed().as_secs_f64();
+    // The burst, and as many as are under way, come on top.
+    assert_near(measured, 400.0 + (20.0 + 4.0) / 2.0);
+    assert!(counts.iter().all(|count| *count > 300), "{counts:?} of about 400 each");
+    drop(driver);
+    served.end();
+}
+
+#[test]
+fn a_neighbour_is_not_held_up() {
+    let _turn = alone();
+    let served = Served::start(&[("desk", 8 * MIB), ("neighbour", 8 * MIB)]);
+    let ask = Ask::Read { offset: 0, length: 4096 };
+    let mut neighbour = export(&served, "neighbour", RateLimits::NONE, 4096);
+    let alone = rate(&mut neighbour, ask);
+    let mut desk = export(&served, "desk", limits(1, 0), 4096);
+    // Both workers have a ring on which requests wait.
+    for (queue, slot) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
+        desk.turn_to(queue);
+        desk.submit(slot, ask).expect("a free slot");
+        desk.kick().expect("a device that listens");
+    }
+    let beside = rate(&mut neighbour, ask);
+    assert!(beside > alone / 2.0, "{beside:.0} a second, and {alone:.0} alone");
+    drop((desk, neighbour));
+    served.end();
+}
+
+/// A driver whose export owes for hours, and one read that waits for its turn.
+fn in_debt(served: &Served) -> Driver {
+    let mut driver = export(served, "desk", limits(0, 1024), 4 << 20);
+    let write = Ask::Write { offset: 0, length: 4 << 20 };
+    assert_eq!(driver.run(write).expect("the first one begins at once"), 0);
+    assert_eq!(driver.run(Ask::Flush).expect("it has no bytes"), 0);
+    assert_eq!(driver.run(Ask::Discard { offset: 0, length: 4096 }).expect("nor has this"), 0);
+    driver.submit(1, Ask::Read { offset: 0, length: 4096 }).expect("a free slot");
+    driver.kick().expect("a device that listens");
+    driver
+}
+
+#[test]
+fn flushes_do_not_wait_for_bytes_and_nothing_waits_when_a_ring_stops() {
+    let _turn = alone();
+    let served = Served::start(&[("desk", 8 * MIB)]);
+    let begun = now();
+    let mut driver = in_debt(&served);
+    // The other ring's: nothing waits in front of it.
+    driver.turn_to(1);
+    driver.submit(2, Ask::Flush).expect("a free slot");
+    driver.kick().expect("a device that listens");
+    let mut answers = Vec::new();
+    while answers.is_empty() {
+        driver.wait(PATIENCE_MS).expect("a device that answers");
+        driver.answers(&mut answers);
+    }
+    assert_eq!(answers, [(2, 0)]);
+    // Its monitor goes: the rings are stopped, and the read that waits is done (V4).
+    drop(driver);
+    served.server.unexport(&name("desk")).expect("it is exported");
+    assert!(begun.elapsed() < SOON);
+    served.end();
+}
+
+#[test]
+fn a_change_counts_for_those_who_wait() {
+    let _turn = alone();
+    let served = Served::start(&[("desk", 8 * MIB)]);
+    let begun = now();
+    for lifted in [RateLimits::NONE, limits(1000, 0), limits(0, 1 << 40)] {
+        let mut driver = in_debt(&served);
+        let set = |limits| served.server.set_rate_limits(&name("desk"), limits).expect("it is exported");
+        set(limits(0, 1023));
+        set(lifted);
+        assert_eq!(served.server.exports()[0].rate_limits, lifted);
+        let mut answers = Vec::new();
+        while answers.is_empty() {
+            driver.wait(PATIENCE_MS).expect("a device that answers");
+            driver.answers(&mut answers);
+        }
+        assert_eq!(answers, [(1, 0)]);
+        drop(driver);
+        served.server.unexport(&name("desk")).expect("it is exported");
+        served.server.set_rate_limits(&name("desk"), lifted).expect_err("it is exported no more");
+    }
+    assert!(begun.elapsed() < 3 * SOON);
+    served.end();
+}
