@@ -2,7 +2,7 @@
 //! record, and the constants. Where a layout is a table in the code, the rows are compared; where it is not, a structure
 //! is made and its bytes are looked for where the document says.
 
-use super::{HOST_BYTES_MAX, LAYOUT, ROOT_LAYOUT, Superblock};
+use super::{FURTHER_LAYOUT, HOST_BYTES_MAX, LAYOUT, ROOT_LAYOUT, Superblock};
 use crate::body::LayerBody;
 use crate::catalog::layer::Layer;
 use crate::catalog::stored::{self, Value};
@@ -12,12 +12,14 @@ use crate::geometry::{
     JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
 };
 use crate::groups::{FrozenGroup, GroupKind, GroupSettings, Groups, Placement};
-use crate::ids::{EntryId, LayerId};
+use crate::ids::{DeviceId, EntryId, LayerId};
 use crate::journal::{self, Position, Ring};
 use crate::label::{self, FORMAT_VERSION, Label, POOL_NAME_BYTES_MAX};
+use crate::mark;
 use crate::name::NAME_BYTES_MAX;
 use crate::record::{Change, NewClone, NewEntry, NewSnapshot, Record};
 use crate::superblock::fields::Row;
+use crate::whereabouts;
 use crate::tail::{self, LANE_BYTES_MAX, LANE_BYTES_MIN, LANES_MAX, Shape, Tail};
 use cow_tree::units::{
     BLOCK_ADDRESS_BITS, BLOCK_BYTES, BLOCK_IN_DEVICE_BITS, BlockAddress, BlockCount, Generation,
@@ -81,6 +83,9 @@ fn the_document_shows_every_layout_of_the_code() {
     shows("Label block", label::LAYOUT);
     shows("Superblock copy", LAYOUT);
     shows("Root in a superblock", ROOT_LAYOUT);
+    shows("Further device", FURTHER_LAYOUT);
+    shows("Mark", mark::LAYOUT);
+    shows("Whereabouts", whereabouts::LAYOUT);
     shows("Batch header", journal::LAYOUT);
     shows("Frame", journal::FRAME_LAYOUT);
     shows("Tail header", tail::HEADER_LAYOUT);
@@ -375,6 +380,7 @@ fn label_block() -> [u8; BLOCK_BYTES] {
         device_bytes: 1 << 20,
         created_unix: 0,
         name: "p".to_owned(),
+        device_id: DeviceId::default(),
     };
     label.encode()
 }
