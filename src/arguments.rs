@@ -16,9 +16,12 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "offshoot", version, max_term_width = 100, verbatim_doc_comment)]
 pub(crate) struct Arguments {
-    /// The pool: a file or a block device
+    /// The pool: a file or a block device; of a pool of several the first
     #[arg(long, global = true, value_name = "PATH", env = "OFFSHOOT_POOL")]
     pub(crate) pool: Option<PathBuf>,
+    /// Another device of the pool that is not where it was; may be given several times
+    #[arg(long = "device", global = true, value_name = "PATH")]
+    pub(crate) devices: Vec<PathBuf>,
     /// Which way the pool's bytes take, where no daemon holds the pool
     #[arg(long, global = true, value_enum, default_value = "auto", env = "OFFSHOOT_IO")]
     pub(crate) io: IoEngine,
@@ -90,7 +93,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolVerb {
-    /// Make a pool in a new sparse file, or on a block device
+    /// Make a pool in new sparse files, or on block devices
     Create(PoolCreateArguments),
     /// Figures and alerts; exit code 5 when an alert is critical
     Status(PoolStatusArguments),
@@ -106,9 +109,10 @@ pub(crate) enum PoolVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct PoolCreateArguments {
-    /// The new file, or a block device that holds no pool
-    pub(crate) path: PathBuf,
-    /// Size of the file, such as 800G; a block device is used whole
+    /// The new file, or a block device that holds no pool; of several the first is what names the pool
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Size of each file, such as 800G; a block device is used whole
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) size: Option<Size>,
     /// What the pool is called; by default like its file
@@ -144,9 +148,12 @@ pub(crate) struct PoolCheckArguments {
 pub(crate) struct PoolGrowArguments {
     /// The pool, instead of --pool
     pub(crate) path: Option<PathBuf>,
-    /// The new size of the file; a block device is used whole
+    /// The new size of the file, of several the last; a block device is used whole
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) size: Option<Size>,
+    /// Add this new file of the size, or this block device, while no daemon serves the pool
+    #[arg(long, value_name = "PATH")]
+    pub(crate) add: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use crate::failure::{Code, Failure, sentence};
 use blockstore::{DeviceError, IoError};
-use thinpool::{Error, RequestError};
+use thinpool::{Error, MemberError, RequestError};
 
 /// `what` says what did not happen.
 pub(crate) fn engine(what: impl Into<String>, error: &Error) -> Failure {
@@ -25,11 +25,27 @@ fn advice(error: &Error) -> (Code, &'static str) {
             (Code::NeedsConfirmation, "offshoot pool check --accept-lost-writes, which gives those writes up")
         }
         Error::Damage(_) => (Code::Failed, "offshoot pool check, and keep a copy of the pool"),
+        Error::Member(error) => member_advice(error),
         Error::Device(error) => device_advice(error),
         Error::Io { source: IoError::OutOfSpace, .. } => {
             (Code::Capacity, "df on the pool's path, then room on that file system")
         }
         _ => (Code::Failed, "offshoot pool check"),
+    }
+}
+
+fn member_advice(error: &MemberError) -> (Code, &'static str) {
+    match error {
+        MemberError::NotFirst { .. } => (Code::Usage, "--pool with the path of device 0 of that pool"),
+        MemberError::Missing { .. } => (Code::NotFound, "--device with the path where it is now"),
+        MemberError::Other { .. } | MemberError::TooMany { .. } => {
+            (Code::Usage, "--device with paths of this pool's devices after the first, each once")
+        }
+        MemberError::TooShort { .. } => (Code::Failed, "the whole device, or a whole copy of it"),
+        MemberError::Older { .. } | MemberError::FirstIsOlder { .. } => {
+            (Code::Failed, "the devices as they were last used together, all of one moment")
+        }
+        MemberError::Unmarked { .. } => (Code::Failed, "a copy of that device from before the damage"),
     }
 }
 

@@ -31,6 +31,7 @@ mod import;
 mod interrupt;
 mod local_pool;
 mod output;
+mod pool_devices;
 mod pool_file;
 mod progress;
 mod reach;

@@ -5,6 +5,7 @@ use crate::failure::{Code, Failure};
 use crate::handler::{Held, Watcher, handle};
 use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
+use crate::pool_devices::{self, Whereabouts};
 use crate::pool_file;
 use crate::progress::Progress;
 use crate::run_directory::RunDirectory;
@@ -29,16 +30,17 @@ impl Watcher for Unwatched {
 }
 
 impl Reach {
-    fn connect(path: &Path, engine: Engine, demand: Demand) -> Result<Self, Failure> {
-        let pool_id = pool_file::identify(path)?;
+    fn connect(choice: &PoolChoice, demand: Demand) -> Result<Self, Failure> {
+        let places = choice.places()?;
+        let pool_id = pool_file::identify(places.first)?;
         let directory = RunDirectory::choose()?;
         if let Some(client) = Client::connect(&directory.control_socket(pool_id))? {
             return Ok(Reach::Daemon(client));
         }
         Interrupt::watch()?;
         let access = if demand.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let device = pool_file::open(path, access, engine)?;
-        LocalPool::open(device, pool_id, &directory, demand).map(Reach::Here)
+        let devices = pool_devices::open(places, access, choice.engine)?;
+        LocalPool::open(devices, pool_id, &directory, demand).map(Reach::Here)
     }
 
     pub(crate) fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {
@@ -92,6 +94,8 @@ pub(crate) fn unexpected(answer: &Answer) -> Failure {
 #[derive(Debug, Clone)]
 pub(crate) struct PoolChoice {
     pub(crate) path: Option<PathBuf>,
+    /// Its other devices, where they are not where they were.
+    pub(crate) others: Vec<PathBuf>,
     pub(crate) engine: Engine,
 }
 
@@ -103,13 +107,17 @@ impl PoolChoice {
         })
     }
 
+    pub(crate) fn places(&self) -> Result<Whereabouts<'_>, Failure> {
+        Ok(Whereabouts { first: self.path()?, others: &self.others })
+    }
+
     /// Runs a command against the pool and closes it, whatever came of the command.
     pub(crate) fn with<T>(
         &self,
         demand: Demand,
         run: impl FnOnce(&mut Reach) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut reach = Reach::connect(self.path()?, self.engine, demand)?;
+        let mut reach = Reach::connect(self, demand)?;
         let result = run(&mut reach);
         let closed = reach.close();
         let value = result?;

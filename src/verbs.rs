@@ -6,6 +6,7 @@ mod export;
 mod image_import;
 mod ls;
 mod names;
+mod pool_add;
 mod pool_check;
 mod pool_create;
 mod pool_grow;
@@ -20,7 +21,7 @@ mod space_note;
 mod volume_create;
 mod volume_resize;
 
-use crate::arguments::{Arguments, ImageVerb, PoolVerb, Verb, VolumeVerb};
+use crate::arguments::{Arguments, ImageVerb, PoolGrowArguments, PoolVerb, Verb, VolumeVerb};
 use crate::failure::Failure;
 use crate::output::Style;
 use crate::reach::PoolChoice;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 /// Carries out what was typed.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let style = Style { format: arguments.output, exact_bytes: arguments.bytes };
-    let pool = PoolChoice { path: arguments.pool, engine: arguments.io.into() };
+    let pool = PoolChoice { path: arguments.pool, others: arguments.devices, engine: arguments.io.into() };
     match arguments.verb {
         Verb::Pool(verb) => return run_pool(verb, &pool, style),
         Verb::Image(ImageVerb::Import(import)) => image_import::run(&pool, import, style)?,
@@ -66,13 +67,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn run_pool(verb: PoolVerb, pool: &PoolChoice, style: Style) -> Result<ExitCode, Failure> {
-    let choose =
-        |path: Option<PathBuf>| PoolChoice { path: path.or_else(|| pool.path.clone()), engine: pool.engine };
+    let choose = |path: Option<PathBuf>| PoolChoice { path: path.or_else(|| pool.path.clone()), ..pool.clone() };
     match verb {
         PoolVerb::Create(create) => pool_create::run(&create, pool.engine, style)?,
         PoolVerb::Status(status) => return pool_status::run(&choose(status.path.clone()), &status, style),
         PoolVerb::Check(check) => {
             return pool_check::run(&choose(check.path), check.accept_lost_writes, style);
+        }
+        PoolVerb::Grow(PoolGrowArguments { path, size, add: Some(add) }) => {
+            pool_add::run(&choose(path), &add, size, style)?;
         }
         PoolVerb::Grow(grow) => pool_grow::run(&choose(grow.path), grow.size, style)?,
         PoolVerb::Settle(settle) => pool_settle::run(&choose(settle.path), style)?,

@@ -3,6 +3,7 @@
 //! Between processes each value is one line of JSON. Names travel as text and are checked where they are used.
 //! The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is renamed.
 
+mod device;
 mod io;
 
 use crate::failure::Failure;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
 
+pub(crate) use device::DeviceView;
 pub(crate) use io::IoView;
 
 /// One request. Sizes in bytes.
@@ -159,6 +161,8 @@ pub(crate) struct StatusView {
     pub(crate) poisoned: bool,
     pub(crate) read_only: bool,
     pub(crate) overcommit: f64,
+    #[serde(default)]
+    pub(crate) devices: Vec<DeviceView>,
 }
 
 impl From<&Status> for StatusView {
@@ -185,6 +189,7 @@ impl From<&Status> for StatusView {
             poisoned: status.poisoned,
             read_only: status.read_only,
             overcommit: status.overcommit(),
+            devices: DeviceView::all(&status.devices),
         }
     }
 }

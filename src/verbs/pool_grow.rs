@@ -1,4 +1,5 @@
-//! `offshoot pool grow PATH --size SIZE`: whoever holds the pool makes its file longer and takes that in.
+//! `offshoot pool grow PATH --size SIZE`: whoever holds the pool makes its file longer, of several the last, and takes that
+//! in.
 
 use crate::failure::{Code, Failure};
 use crate::output::{Style, tell};
@@ -7,25 +8,30 @@ use crate::reach::{CHANGE, PoolChoice};
 use crate::size::Size;
 use crate::wire::Ask;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 
 const WHAT: &str = "the pool was not grown";
 
 pub(super) fn run(pool: &PoolChoice, size: Option<Size>, style: Style) -> Result<(), Failure> {
-    let path = pool.path()?;
-    let size = match (pool_file::is_block_device(path), size) {
-        (true, None) => pool_file::block_device_size(path, WHAT)?,
-        (true, Some(_)) => {
-            return Err(usage("a block device is used whole", "the same command without --size"));
-        }
-        (false, None) => return Err(usage("--size is missing", "offshoot pool grow --size 800G")),
-        (false, Some(size)) => size.bytes(),
-    };
-    let capacity = pool.with(CHANGE, |reach| {
+    let first = pool.path()?;
+    let (size, capacity) = pool.with(CHANGE, |reach| {
+        let last = reach.status()?.devices.pop().map(|device| PathBuf::from(device.path));
+        let size = new_size(last.as_deref().unwrap_or(first), size)?;
         reach.ask(Ask::Grow { size })?;
-        reach.status().map(|status| status.capacity)
+        reach.status().map(|status| (size, status.capacity))
     })?;
     let sentence = format!("the pool has {} now", style.size(capacity));
     tell(style, "PoolGrown", &json!({ "size": size, "capacity": capacity }), &sentence)
+}
+
+/// Bytes of the device that grows.
+fn new_size(path: &Path, size: Option<Size>) -> Result<u64, Failure> {
+    match (pool_file::is_block_device(path), size) {
+        (true, None) => pool_file::block_device_size(path, WHAT),
+        (true, Some(_)) => Err(usage("a block device is used whole", "the same command without --size")),
+        (false, None) => Err(usage("--size is missing", "offshoot pool grow --size 800G")),
+        (false, Some(size)) => Ok(size.bytes()),
+    }
 }
 
 fn usage(why: &str, next: &str) -> Failure {

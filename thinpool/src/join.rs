@@ -9,6 +9,7 @@ use crate::ids::DeviceId;
 use crate::keeper::io::KeeperIo;
 use crate::label::Label;
 use crate::mark::{self, Mark};
+use crate::members::{self, Member, MemberError};
 use crate::opening::Opening;
 use crate::recovery::metadata_required;
 use crate::superblock::{Further, Superblock};
@@ -50,10 +51,27 @@ pub(crate) struct Joined<'a> {
 /// Refuses a device that somebody else has a use for.
 pub(crate) async fn refuse_others(io: &KeeperIo, joined: &Joined<'_>) -> Result<(), Error> {
     let block = io.read(at(joined.index, LABEL_BLOCK), 1, "reading the first block").await?;
-    let is_left_over = Label::parse(&block).is_ok_and(|label| {
+    let is_ours = |label: &Label| {
         label.pool == joined.label.pool && usize::from(label.device_index) == joined.index
-    });
-    if is_left_over { Ok(()) } else { refuse_what_is_there(&block, joined.overwrite) }
+    };
+    match Label::parse(&block).ok().filter(is_ours) {
+        Some(label) => refuse_younger(io, joined, &label).await,
+        None => refuse_what_is_there(&block, joined.overwrite),
+    }
+}
+
+/// A device that no pool has named yet was marked for no opening after the next one. Another has data, and it is the first
+/// device that is an older copy.
+async fn refuse_younger(io: &KeeperIo, joined: &Joined<'_>, label: &Label) -> Result<(), Error> {
+    let marks = members::marks(io, joined.index, label.pool, label.device_id).await?;
+    match marks.iter().flatten().map(|mark| mark.generation).max() {
+        Some(mark) if mark > joined.generation.next() => {
+            let (index, id, bytes) = (joined.index, label.device_id, label.device_bytes);
+            let member = Member { index, id, bytes, path: None };
+            Err(MemberError::FirstIsOlder { member, mark, pool: joined.generation }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes label and mark. The caller flushes.

@@ -143,7 +143,7 @@ fn recognise(block: &[u8], given: &str, member: &Member, pool: PoolId) -> Result
 }
 
 /// What the two slots of a device say, if they are its.
-async fn marks(
+pub(crate) async fn marks(
     io: &KeeperIo,
     index: usize,
     pool: PoolId,
