@@ -43,7 +43,7 @@ pub(crate) fn open(places: Whereabouts<'_>, access: Access, engine: Engine) -> R
     let given = sort_given(places.others, &roster, &what)?;
     let mut further = Vec::new();
     for member in &roster.further {
-        further.push(find(member, &given, places.first, roster.pool, &what)?);
+        further.push(absolute(&find(member, &given, places.first, roster.pool, &what)?));
     }
     let mut all = vec![first];
     for path in &further {
@@ -57,7 +57,7 @@ impl PoolDevices {
     /// The device becomes one of the pool when the pool is opened.
     pub(crate) fn join(&mut self, path: &Path, device: Arc<dyn Device>, what: &str) -> Result<(), Failure> {
         self.joining = Some(NewDevice { device, id: DeviceId(random_id(what)?) });
-        self.further.push(path.to_owned());
+        self.further.push(absolute(path));
         Ok(())
     }
 
@@ -66,8 +66,7 @@ impl PoolDevices {
         if further.is_empty() {
             return;
         }
-        let absolute = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let paths: Vec<PathBuf> = further.iter().map(absolute).collect();
+        let paths: Vec<PathBuf> = further.iter().map(|path| absolute(path)).collect();
         if let Err(error) = thinpool::remember_paths(first.as_ref(), pool, &paths) {
             say(&format!("note: it was not written down where the pool's devices are: {}", sentence(&error)));
         }
@@ -76,6 +75,10 @@ impl PoolDevices {
     pub(crate) fn remember_all(&self) {
         Self::remember(&self.all[0], self.pool, &self.further);
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Sixteen bytes nobody else has.

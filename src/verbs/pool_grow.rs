@@ -15,8 +15,10 @@ const WHAT: &str = "the pool was not grown";
 pub(super) fn run(pool: &PoolChoice, size: Option<Size>, style: Style) -> Result<(), Failure> {
     let first = pool.path()?;
     let (size, capacity) = pool.with(CHANGE, |reach| {
-        let last = reach.status()?.devices.pop().map(|device| PathBuf::from(device.path));
-        let size = new_size(last.as_deref().unwrap_or(first), size)?;
+        // A further device is known by an absolute path, the first by the one that was typed.
+        let last = reach.status()?.devices.pop().filter(|device| device.index > 0);
+        let last = last.map_or_else(|| first.to_owned(), |device| PathBuf::from(device.path));
+        let size = new_size(&last, size)?;
         reach.ask(Ask::Grow { size })?;
         reach.status().map(|status| (size, status.capacity))
     })?;

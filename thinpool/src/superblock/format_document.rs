@@ -8,7 +8,7 @@ use crate::catalog::layer::Layer;
 use crate::catalog::stored::{self, Value};
 use crate::codec;
 use crate::geometry::{
-    GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex, JOURNAL_BLOCKS_MAX,
+    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex, JOURNAL_BLOCKS_MAX,
     JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
 };
 use crate::groups::{FrozenGroup, GroupKind, GroupSettings, Groups, Placement};
@@ -365,6 +365,8 @@ fn places_and_magics() -> Vec<(&'static str, String)> {
         ("magic of a bitmap page", text(&bitmap[..8])),
         ("magic of a node", text(&node[..4])),
         ("magic of a crash tail", text(&tail.bytes()[..8])),
+        ("devices of a pool, most", DEVICES_MAX.to_string()),
+        ("first block of the groups of a further device", FURTHER_START.to_string()),
         ("block of the label", LABEL_BLOCK.to_string()),
         ("blocks of superblock slot 0", blocks(2)),
         ("blocks of superblock slot 1", blocks(3)),
