@@ -76,7 +76,9 @@ impl Ledger {
     /// A flush has completed.
     pub(super) fn settle(&self, mark: Mark, result: Result<(), IoError>) {
         match result {
-            Ok(()) => drop(self.flushed.fetch_max(mark.0, Ordering::SeqCst)),
+            Ok(()) => {
+                self.flushed.fetch_max(mark.0, Ordering::SeqCst);
+            }
             Err(_) => self.in_doubt.store(true, Ordering::SeqCst),
         }
     }

@@ -76,7 +76,7 @@ fn a_flush_asks_the_members_that_something_was_done_to_and_no_other() {
     let devices = [simulated(Profile::default()), simulated(Profile::default())];
     let span = span(&devices);
     let mut channel = span.open_channel(4).expect("a channel");
-    let mut events = |channel: &mut dyn IoChannel, operation: Operation| {
+    let events = |channel: &mut dyn IoChannel, operation: Operation| {
         let before = [devices[0].events(), devices[1].events()];
         run(channel, operation).expect("done");
         [devices[0].events() - before[0], devices[1].events() - before[1]]
