@@ -58,7 +58,13 @@ fn a_pool_on_three_files_gives_each_its_share_and_is_there_after_a_kill() {
     import(&place, "golden@v1", 90);
     let mapped = figures(&place, "mapped");
     assert_eq!(mapped.iter().sum::<u64>(), 90);
-    assert!(mapped.iter().all(|device| (25..=35).contains(device)), "{mapped:?}");
+    // Journal and metadata are on the first, which has less for data.
+    let room: Vec<u64> =
+        mapped.iter().zip(figures(&place, "free")).map(|(mapped, free)| mapped + free).collect();
+    for (device, room_of_device) in mapped.iter().zip(&room) {
+        let share = 90 * room_of_device / room.iter().sum::<u64>();
+        assert!(*device > 10 && device.abs_diff(share) <= 3, "{mapped:?} of {room:?}");
+    }
     assert_eq!(figures(&place, "size"), [128, 128, 128]);
     place.ok(&["clone", "golden@v1", "desk"]);
     let daemon = place.serve(&[]);

@@ -2,7 +2,8 @@
 //! first device, that was away while the others were written is found out.
 //!
 //! * M1 A mark is written to the slot that does not name the opening the superblock names, and is durable before a
-//!   superblock names the new opening. So at every moment one slot of every device names the superblock's opening.
+//!   superblock names the new opening; afterwards the other slot is written, too. So at every moment one slot of every
+//!   device names the superblock's opening, and once an opening has begun none names an earlier one.
 
 use crate::geometry::at;
 use crate::ids::DeviceId;

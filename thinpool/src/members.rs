@@ -173,18 +173,19 @@ fn judge(
     }
 }
 
-/// Marks every further device for the next opening, durably, in the slot that does not name the superblock's (M1).
+/// Marks every further device for an opening, durably, in the slot that does not name the superblock's (M1). `generation`
+/// is that of the superblock which names the opening.
 pub(crate) async fn mark(
     io: &KeeperIo,
     superblock: &Superblock,
     incarnation: [u8; 16],
+    generation: Generation,
 ) -> Result<(), Error> {
     let mut writes = Vec::new();
     for (index, further) in (1..).zip(&superblock.further) {
         let [first, _] = marks(io, index, superblock.pool, further.id).await?;
         let [home, other] = mark::homes(index);
         let is_taken = first.is_some_and(|mark| mark.incarnation == superblock.incarnation);
-        let generation = superblock.generation.next();
         let mark = Mark { pool: superblock.pool, device: further.id, incarnation, generation };
         writes.push((if is_taken { other } else { home }, Buffer::from_slice(&mark.encode())));
     }

@@ -441,7 +441,7 @@ async fn take_over(
     }
     core.tail.bind(opening.incarnation);
     let mut superblock = core.superblock.lock().clone();
-    members::mark(io, &superblock, opening.incarnation).await?;
+    members::mark(io, &superblock, opening.incarnation, superblock.generation.next()).await?;
     if let Some(joining) = &joining {
         joining.prepare(io, &mut superblock).await?;
     }
@@ -451,6 +451,7 @@ async fn take_over(
     superblock.boot_id = opening.boot_id;
     superblock.opener = Opener::new(opening.process_id, &opening.host);
     write_superblock(io, &superblock).await?;
+    members::mark(io, &superblock, opening.incarnation, superblock.generation).await?;
     core.generation.store(superblock.generation.0, std::sync::atomic::Ordering::SeqCst);
     *core.superblock.lock() = superblock;
     if let Some(joining) = joining {
