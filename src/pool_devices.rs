@@ -166,7 +166,10 @@ fn missing(member: &Member, what: &str) -> Failure {
     let mut why = MemberError::Missing { member: member.clone() }.to_string();
     if let Some(path) = member.path.as_ref().filter(|path| path.exists()) {
         let found = match read_label(path) {
-            Ok(label) => format!("device {} of the pool {} with id {}", label.device_index, label.name, label.device_id),
+            Ok(label) => format!(
+                "device {} of the pool {} with id {}",
+                label.device_index, label.name, label.device_id
+            ),
             Err(why) => why,
         };
         why.push_str(&format!(", where now there is something else: {found}"));

@@ -67,7 +67,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn run_pool(verb: PoolVerb, pool: &PoolChoice, style: Style) -> Result<ExitCode, Failure> {
-    let choose = |path: Option<PathBuf>| PoolChoice { path: path.or_else(|| pool.path.clone()), ..pool.clone() };
+    let choose =
+        |path: Option<PathBuf>| PoolChoice { path: path.or_else(|| pool.path.clone()), ..pool.clone() };
     match verb {
         PoolVerb::Create(create) => pool_create::run(&create, pool.engine, style)?,
         PoolVerb::Status(status) => return pool_status::run(&choose(status.path.clone()), &status, style),

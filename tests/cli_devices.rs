@@ -196,9 +196,8 @@ fn a_pool_that_cannot_be_made_on_all_files_is_made_on_none() {
     let place = Place::new();
     File::create(place.path("taken")).expect("a file");
     let before = place.inventory();
-    let make = |paths: &[&str], size: &str| {
-        place.run(&[&["pool", "create", "--size", size][..], paths].concat())
-    };
+    let make =
+        |paths: &[&str], size: &str| place.run(&[&["pool", "create", "--size", size][..], paths].concat());
     make(&["p.pool", "p1.pool", "taken"], "64M").fails(4, "taken is there already");
     make(&["p.pool", "p.pool"], "64M").fails(4, "p.pool is there already");
     make(&["p.pool", "p1.pool"], "32K").fails(2, "too small");

@@ -35,7 +35,9 @@ pub(super) fn run(pool: &PoolChoice, add: &Path, size: Option<Size>, style: Styl
     let local = opened.inspect_err(|_| {
         if !pool_file::is_block_device(add) {
             let path = add.display();
-            say(&format!("note: {path} stays: the same command takes it, and unless pool status names it, it can go"));
+            say(&format!(
+                "note: {path} stays: the same command takes it, and unless pool status names it, it can go"
+            ));
         }
     })?;
     let status = local.pool().status();
@@ -56,7 +58,9 @@ fn new_device(
     let usage = |why: &str, next: String| Failure::new(Code::Usage, WHAT, why, next);
     if pool_file::is_block_device(path) {
         return match size {
-            Some(_) => Err(usage("a block device is used whole", "the same command without --size".to_owned())),
+            Some(_) => {
+                Err(usage("a block device is used whole", "the same command without --size".to_owned()))
+            }
             None => pool_file::open(path, Access::ReadWrite, engine),
         };
     }

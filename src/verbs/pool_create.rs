@@ -32,11 +32,7 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
 }
 
 /// The size of the files; block devices have theirs.
-fn required_size(
-    create: &PoolCreateArguments,
-    first: &Path,
-    what: &str,
-) -> Result<Option<Size>, Failure> {
+fn required_size(create: &PoolCreateArguments, first: &Path, what: &str) -> Result<Option<Size>, Failure> {
     let has_file = create.paths.iter().any(|path| !pool_file::is_block_device(path));
     match create.size {
         Some(_) if !has_file => {
@@ -59,13 +55,7 @@ struct Made {
 }
 
 impl Made {
-    fn make(
-        &mut self,
-        path: &Path,
-        size: Option<Size>,
-        engine: Engine,
-        what: &str,
-    ) -> Result<(), Failure> {
+    fn make(&mut self, path: &Path, size: Option<Size>, engine: Engine, what: &str) -> Result<(), Failure> {
         let device = match size.filter(|_| !pool_file::is_block_device(path)) {
             None => pool_file::open(path, Access::ReadWrite, engine)?,
             Some(size) => {
@@ -91,12 +81,10 @@ impl Made {
 }
 
 fn format(devices: &[Arc<dyn Device>], options: &CreateOptions, what: &str) -> Result<(), Failure> {
-    let new = |device: &Arc<dyn Device>| {
-        Ok(NewDevice { device: device.clone(), id: DeviceId(random_id(what)?) })
-    };
+    let new =
+        |device: &Arc<dyn Device>| Ok(NewDevice { device: device.clone(), id: DeviceId(random_id(what)?) });
     let further = devices[1..].iter().map(new).collect::<Result<Vec<_>, Failure>>()?;
-    thinpool::create_all(devices[0].clone(), &further, options)
-        .map_err(|error| explain::engine(what, &error))
+    thinpool::create_all(devices[0].clone(), &further, options).map_err(|error| explain::engine(what, &error))
 }
 
 fn report(paths: &[PathBuf], sizes: &[u64], style: Style) -> Result<(), Failure> {

@@ -194,7 +194,8 @@ impl Geometry {
             + u64::from(GROUP_BLOCKS_MIN);
         require(device_blocks, needed)?;
         let devices = Devices::single(device_blocks);
-        Self { devices, first_groups: [0; DEVICES_MAX], journal_start, journal_blocks, group_blocks }.counted()
+        Self { devices, first_groups: [0; DEVICES_MAX], journal_start, journal_blocks, group_blocks }
+            .counted()
     }
 
     /// The same pool with a last device that has become longer.

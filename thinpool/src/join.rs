@@ -51,9 +51,8 @@ pub(crate) struct Joined<'a> {
 /// Refuses a device that somebody else has a use for.
 pub(crate) async fn refuse_others(io: &KeeperIo, joined: &Joined<'_>) -> Result<(), Error> {
     let block = io.read(at(joined.index, LABEL_BLOCK), 1, "reading the first block").await?;
-    let is_ours = |label: &Label| {
-        label.pool == joined.label.pool && usize::from(label.device_index) == joined.index
-    };
+    let is_ours =
+        |label: &Label| label.pool == joined.label.pool && usize::from(label.device_index) == joined.index;
     match Label::parse(&block).ok().filter(is_ours) {
         Some(label) => refuse_younger(io, joined, &label).await,
         None => refuse_what_is_there(&block, joined.overwrite),
@@ -78,10 +77,8 @@ async fn refuse_younger(io: &KeeperIo, joined: &Joined<'_>, label: &Label) -> Re
 pub(crate) async fn prepare(io: &KeeperIo, new: &NewDevice, joined: &Joined<'_>) -> Result<(), Error> {
     let device = |number| u8::try_from(number).expect("a pool has few devices");
     let start = at(joined.index, 0);
-    let reserved = Operation::Allocate {
-        offset: start.byte_offset(),
-        length: FURTHER_START * BLOCK_BYTES_U64,
-    };
+    let reserved =
+        Operation::Allocate { offset: start.byte_offset(), length: FURTHER_START * BLOCK_BYTES_U64 };
     match io.run(reserved).await {
         Ok(_) | Err(IoError::Unsupported) => {}
         Err(error) => return Err(Error::io("making room for the label")(error)),

@@ -102,7 +102,10 @@ fn data_goes_to_three_devices_in_proportion_and_comes_back_after_close_and_kill(
     // What each had for data: all of it but the journal and what metadata has taken, which is on the first.
     let room: Vec<u64> = status.devices.iter().map(|device| (device.free + device.mapped) / MIB).collect();
     assert!((100..200).contains(&room[0]) && room[1] > 250 && room[2] > 500, "{room:?}");
-    assert_eq!(status.devices.iter().map(|device| device.metadata > 0).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(
+        status.devices.iter().map(|device| device.metadata > 0).collect::<Vec<_>>(),
+        [true, false, false]
+    );
     for (device, room_of_device) in mapped.iter().zip(&room) {
         let share = 400 * room_of_device / room.iter().sum::<u64>();
         assert!(device.abs_diff(share) <= 3, "{mapped:?} of {room:?}");
@@ -175,7 +178,9 @@ fn each_wrong_device_is_refused_by_name() {
         missing.to_string(),
         format!("device 2 of the pool (id {}, 67108864 bytes) is missing", "02".repeat(16))
     );
-    assert!(matches!(refused(&[first.clone()]), MemberError::Missing { member } if member.index == 1));
+    assert!(
+        matches!(refused(std::slice::from_ref(first)), MemberError::Missing { member } if member.index == 1)
+    );
     let swapped = refused(&[first.clone(), third.clone(), second.clone()]).to_string();
     assert!(swapped.contains("is not device 1 of the pool") && swapped.ends_with("it is device 2 of it"));
     let twice = refused(&[first.clone(), second.clone(), second.clone()]).to_string();

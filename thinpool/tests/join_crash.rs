@@ -7,9 +7,9 @@ use blockstore::Device;
 use blockstore::simulated::{Choice, CrashPoint, Profile, SimulatedDevice, SimulatedDisk};
 use cow_tree::units::PoolId;
 use engine::{BLOCK, Engine, limits, opening, small_tail, volume};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use parking_lot::Mutex;
 use thinpool::{
     Command, CreateOptions, DeviceId, Error, GeometryOptions, MemberError, NewDevice, Opening, create_all,
 };
@@ -104,8 +104,7 @@ fn moments(disks: &[SimulatedDisk; 3], seed: u64) -> Vec<Moment> {
     assert!(mapped.iter().all(|blocks| *blocks >= 16), "all devices have data: {mapped:?}");
     drop(engine);
     devices.iter().for_each(|device| device.stop_observing());
-    let moments = std::mem::take(&mut *moments.lock());
-    moments
+    std::mem::take(&mut moments.lock())
 }
 
 /// Nothing pending survives, or all, or that of one device, or every other change.

@@ -149,7 +149,10 @@ mod tests {
         reached.reach(BlockAddress(10), 5, || "a".to_owned(), &mut report);
         reached.reach(second(10), 5, || "b".to_owned(), &mut report);
         assert!(report.is_clean());
-        assert_eq!((reached.count(), reached.name_of(99), reached.name_of(110)), (10, "0:99".into(), "1:10".into()));
+        assert_eq!(
+            (reached.count(), reached.name_of(99), reached.name_of(110)),
+            (10, "0:99".into(), "1:10".into())
+        );
         for (first, length) in [(BlockAddress(98), 3), (second(48), 3), (BlockAddress(2 << 40), 1)] {
             reached.reach(first, length, || "c".to_owned(), &mut report);
         }

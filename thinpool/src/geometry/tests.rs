@@ -1,8 +1,8 @@
 //! Claims about places.
 
 use super::{
-    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryError, GeometryOptions, GroupIndex, Slot,
-    superblock_homes, superblock_places,
+    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryError, GeometryOptions,
+    GroupIndex, Slot, superblock_homes, superblock_places,
 };
 use cow_tree::units::{BlockAddress, BlockCount, Generation};
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -105,7 +105,10 @@ fn groups_are_numbered_device_by_device_and_only_the_last_device_grows() {
     assert_eq!(both.first_block(GroupIndex(3)), first.first_block(GroupIndex(3)));
     assert_eq!(both.group_len(GroupIndex(3)), BlockCount(16), "the first device is as long as it was");
     assert_eq!(both.first_block(GroupIndex(4)), second(8));
-    assert_eq!((both.group_len(GroupIndex(4)), both.group_len(GroupIndex(5))), (BlockCount(32), BlockCount(9)));
+    assert_eq!(
+        (both.group_len(GroupIndex(4)), both.group_len(GroupIndex(5))),
+        (BlockCount(32), BlockCount(9))
+    );
     assert_eq!([3, 4, 5].map(|group| both.device_of(GroupIndex(group))), [0, 1, 1]);
     assert_eq!(both.group_of(second(48)), Some(GroupIndex(5)));
     for nowhere in [second(0), second(7), second(49), BlockAddress::new(2, 8).expect("few blocks")] {

@@ -35,7 +35,8 @@ impl ByDevice {
             return None;
         }
         let new = || DeviceBooks { counts: Counts::default(), groups: 0..0, owed: 0, cursor: 0 };
-        let mut all = Self { devices: std::iter::repeat_with(new).take(count).collect(), device_of: Vec::new() };
+        let mut all =
+            Self { devices: std::iter::repeat_with(new).take(count).collect(), device_of: Vec::new() };
         for (number, share) in shares.enumerate() {
             let device = geometry.device_of(index_at(number));
             all.device_of.push(u8::try_from(device).expect("a pool has few devices"));

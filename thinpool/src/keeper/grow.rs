@@ -15,7 +15,7 @@ pub(crate) async fn extend(desk: &Desk, bytes: u64) -> Result<(), Error> {
     plan(desk, bytes)?;
     if last(desk).size() < bytes {
         let start = at(desk.core.members.len() - 1, 0).byte_offset();
-        let length = start.checked_add(bytes).unwrap_or(u64::MAX);
+        let length = start.saturating_add(bytes);
         desk.io.run(Operation::Resize { length }).await.map_err(|error| match error {
             IoError::Unsupported => Error::Invalid("the device cannot be made longer from here".to_owned()),
             other => Error::io("making the device longer")(other),

@@ -8,8 +8,8 @@ use crate::catalog::layer::Layer;
 use crate::catalog::stored::{self, Value};
 use crate::codec;
 use crate::geometry::{
-    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex, JOURNAL_BLOCKS_MAX,
-    JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
+    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex,
+    JOURNAL_BLOCKS_MAX, JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
 };
 use crate::groups::{FrozenGroup, GroupKind, GroupSettings, Groups, Placement};
 use crate::ids::{DeviceId, EntryId, LayerId};
@@ -19,8 +19,8 @@ use crate::mark;
 use crate::name::NAME_BYTES_MAX;
 use crate::record::{Change, NewClone, NewEntry, NewSnapshot, Record};
 use crate::superblock::fields::Row;
-use crate::whereabouts;
 use crate::tail::{self, LANE_BYTES_MAX, LANE_BYTES_MIN, LANES_MAX, Shape, Tail};
+use crate::whereabouts;
 use cow_tree::units::{
     BLOCK_ADDRESS_BITS, BLOCK_BYTES, BLOCK_IN_DEVICE_BITS, BlockAddress, BlockCount, Generation,
     LogicalBlock, PoolId, Tag,

@@ -15,9 +15,8 @@ fn settings(first: u64, further: &[u64]) -> GroupSettings {
 fn windows(groups: &mut Groups, disk: &Disk, count: u64) -> Vec<u64> {
     let mut taken = vec![0; groups.counts_by_device().len()];
     for _ in 0..count {
-        let run = disk
-            .reserve(groups, GroupKind::Data, 8, Placement::default())
-            .expect("there are free windows");
+        let run =
+            disk.reserve(groups, GroupKind::Data, 8, Placement::default()).expect("there are free windows");
         groups.commit(run);
         taken[usize::from(run.address.device())] += run.length.0;
     }
@@ -53,7 +52,9 @@ fn the_figures_of_the_devices_are_those_of_the_pool() {
     windows(&mut groups, &disk, 20);
     disk.reserve(&mut groups, GroupKind::Metadata, 5, Placement::default()).expect("room");
     let (all, each) = (groups.counts(), groups.counts_by_device());
-    let sum = |figure: fn(&crate::groups::Counts) -> BlockCount| each.iter().map(|counts| figure(counts).0).sum::<u64>();
+    let sum = |figure: fn(&crate::groups::Counts) -> BlockCount| {
+        each.iter().map(|counts| figure(counts).0).sum::<u64>()
+    };
     assert_eq!(sum(|counts| counts.data.allocated), all.data.allocated.0);
     assert_eq!(sum(|counts| counts.data.free()), all.data.free().0);
     assert_eq!(sum(|counts| counts.metadata.capacity), all.metadata.capacity.0);
