@@ -106,6 +106,7 @@ mod tests {
             poisoned: false,
             read_only: false,
             overcommit: 0.0,
+            devices: Vec::new(),
         }
     }
 

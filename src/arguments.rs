@@ -34,10 +34,13 @@ pub(crate) use volumes::{
     after_help = "Begin with: offshoot quickstart\nSomething is wrong: offshoot doctor, offshoot explain CODE"
 )]
 pub(crate) struct Arguments {
-    /// The pool: its name, its file or its block device; by default the only one there is
+    /// The pool: its name, its file or its block device (of several the first); by default the only one there is
     #[arg(long, global = true, value_name = "POOL", env = "OFFSHOOT_POOL", help_heading = "Global options")]
     #[arg(add = ArgValueCandidates::new(complete::pools))]
     pub(crate) pool: Option<PathBuf>,
+    /// Another device of the pool that is not where it was; may be given several times
+    #[arg(long = "device", global = true, value_name = "PATH", help_heading = "Global options")]
+    pub(crate) devices: Vec<PathBuf>,
     /// The socket of a daemon, instead of looking for one that holds the pool
     #[arg(long, global = true, value_name = "PATH", env = "OFFSHOOT_API", help_heading = "Global options")]
     pub(crate) api: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use crate::failure::{Code, Failure, sentence};
 use crate::reason::Reason;
 use blockstore::{DeviceError, IoError};
-use thinpool::{Error, RequestError};
+use thinpool::{Error, MemberError, RequestError};
 
 /// `what` says what did not happen.
 pub(crate) fn engine(what: impl Into<String>, error: &Error) -> Failure {
@@ -27,11 +27,29 @@ fn advice(error: &Error) -> (Reason, &'static str) {
             (Reason::TailGone, "offshoot pool check --accept-lost-writes, which gives those writes up")
         }
         Error::Damage(_) => (Reason::Damage, "offshoot pool check, and keep a copy of the pool"),
+        Error::Member(error) => member_advice(error),
         Error::Device(error) => device_advice(error),
         Error::Io { source: IoError::OutOfSpace, .. } => {
             (Reason::FileSystemFull, "df on the pool's path, then room on that file system")
         }
         _ => (Reason::Device, "offshoot pool check"),
+    }
+}
+
+fn member_advice(error: &MemberError) -> (Reason, &'static str) {
+    match error {
+        MemberError::NotFirst { .. } => {
+            (Reason::WrongDevice, "--pool with the path of device 0 of that pool")
+        }
+        MemberError::Missing { .. } => (Reason::DeviceMissing, "--device with the path where it is now"),
+        MemberError::Other { .. } | MemberError::TooMany { .. } => {
+            (Reason::WrongDevice, "--device with paths of this pool's devices after the first, each once")
+        }
+        MemberError::TooShort { .. } => (Reason::DeviceStale, "the whole device, or a whole copy of it"),
+        MemberError::Older { .. } | MemberError::FirstIsOlder { .. } => {
+            (Reason::DeviceStale, "the devices as they were last used together, all of one moment")
+        }
+        MemberError::Unmarked { .. } => (Reason::DeviceStale, "a copy of that device from before the damage"),
     }
 }
 

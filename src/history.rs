@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use utoipa::ToSchema;
 
 /// A file that has grown past this becomes the older one of two.
@@ -36,6 +37,29 @@ pub(crate) struct Record {
     pub(crate) seconds: f64,
     /// Why nothing was changed, or not all.
     pub(crate) failure: Option<Failure>,
+}
+
+impl Record {
+    fn new(
+        pool: &str,
+        author: &Author,
+        command: &str,
+        order: serde_json::Value,
+        start: Instant,
+        failure: Option<Failure>,
+    ) -> Self {
+        Self {
+            time: clock::rfc3339(clock::unix_seconds()),
+            pool: pool.to_owned(),
+            user: author.user,
+            pid: author.pid,
+            command: command.to_owned(),
+            order,
+            job: author.job.clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            failure,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -75,6 +99,27 @@ impl History {
         }
     }
 
+    /// Notes what came of a change that only this machine can make: of the pool's devices.
+    pub(crate) fn note_change<T>(
+        &self,
+        pool: &str,
+        command: &str,
+        order: serde_json::Value,
+        run: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let start = clock::now();
+        let result = run();
+        self.note(&Record::new(
+            pool,
+            &Author::this_process(),
+            command,
+            order,
+            start,
+            result.as_ref().err().cloned(),
+        ));
+        result
+    }
+
     /// Carries out a change and notes what came of it.
     pub(crate) fn of<T>(
         &self,
@@ -93,17 +138,8 @@ impl History {
             Ok(value) => failure_in(value),
             Err(failure) => Some(failure.clone()),
         };
-        self.note(&Record {
-            time: clock::rfc3339(clock::unix_seconds()),
-            pool: pool.to_owned(),
-            user: author.user,
-            pid: author.pid,
-            command: ask.word().to_owned(),
-            order: serde_json::to_value(ask).unwrap_or_default(),
-            job: author.job.clone(),
-            seconds: start.elapsed().as_secs_f64(),
-            failure,
-        });
+        let order = serde_json::to_value(ask).unwrap_or_default();
+        self.note(&Record::new(pool, author, ask.word(), order, start, failure));
         result
     }
 

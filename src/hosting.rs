@@ -4,6 +4,7 @@ use crate::config::NbdConfig;
 use crate::doors::Doors;
 use crate::failure::{Code, Failure, sentence};
 use crate::local_pool::{Demand, LocalPool};
+use crate::pool_devices::{self, Whereabouts};
 use crate::pool_file;
 use crate::run_directory::RunDirectory;
 use blockstore::{Access, Engine};
@@ -25,16 +26,18 @@ pub(crate) struct Hosting {
 }
 
 impl Hosting {
-    /// Opens the pool; nobody is served yet.
+    /// Opens the pool; `others` are further devices that are not where they were. Nobody is served yet.
     pub(crate) fn open(
         path: &Path,
+        others: &[PathBuf],
         engine: Engine,
         demand: Demand,
         directory: &RunDirectory,
     ) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(path)?;
-        let device = pool_file::open(path, Access::ReadWrite, engine)?;
-        let local = LocalPool::open(device, pool_id, directory, demand)?;
+        let places = Whereabouts { first: path, others };
+        let devices = pool_devices::open(places, Access::ReadWrite, engine)?;
+        let local = LocalPool::open(devices, pool_id, directory, demand)?;
         match Doors::open(local.pool(), pool_id, directory) {
             Ok(doors) => {
                 let name = local.pool().status().pool;

@@ -6,13 +6,12 @@ use crate::explain;
 use crate::failure::{Code, Failure, sentence};
 use crate::import;
 use crate::output::say;
+use crate::pool_devices::PoolDevices;
 use crate::run_directory::RunDirectory;
-use blockstore::Device;
 use cow_tree::units::PoolId;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use thinpool::{Limits, Opening, Pool, Service, Tail};
 
 /// What the opener insists on.
@@ -28,8 +27,8 @@ pub(crate) struct Demand {
 pub(crate) struct LocalPool {
     pool: Pool,
     service: Service,
-    /// Holds the pool's lock until the tail is gone.
-    device: Arc<dyn Device>,
+    /// Hold the pool's locks until the tail is gone.
+    devices: PoolDevices,
     /// The tail's file, if it is ours to remove.
     tail: Option<PathBuf>,
 }
@@ -37,12 +36,12 @@ pub(crate) struct LocalPool {
 impl LocalPool {
     /// `pool_id` is what the label says; it names the crash tail.
     pub(crate) fn open(
-        device: Arc<dyn Device>,
+        devices: PoolDevices,
         pool_id: PoolId,
         directory: &RunDirectory,
         demand: Demand,
     ) -> Result<Self, Failure> {
-        let what = format!("the pool {} was not opened", device.description());
+        let what = format!("the pool {} was not opened", devices.name);
         let opening = opening(demand).map_err(|error| {
             Failure::new(Code::Failed, what.clone(), error.to_string(), "ls -l /proc/sys/kernel/random")
         })?;
@@ -57,15 +56,17 @@ impl LocalPool {
             let next = format!("ls -l {}, or df on it", directory.path().display());
             Failure::new(Code::Failed, what.clone(), sentence(&error), next)
         })?;
-        let (pool, keeper) = thinpool::open(device.clone(), tail.clone(), opening).map_err(|error| {
+        let (all, joining) = (devices.all.clone(), devices.joining.clone());
+        let (pool, keeper) = thinpool::open_all(all, joining, tail.clone(), opening).map_err(|error| {
             let failure = engine(error);
             if demand.read_only { failure } else { crash_tail::remove_unneeded(&tail, &tail_path, failure) }
         })?;
         let service = Service::start(keeper).map_err(engine)?;
         pool.notes().iter().for_each(|note| say(&format!("note: {note}")));
         let tail = (!demand.read_only).then_some(tail_path);
-        let local = Self { pool, service, device, tail };
+        let local = Self { pool, service, devices, tail };
         if !demand.read_only {
+            local.devices.remember_all();
             local.remove_leftovers();
         }
         Ok(local)
@@ -82,7 +83,7 @@ impl LocalPool {
         if let Some(Err(error)) = self.tail.as_deref().map(Tail::remove) {
             say(&format!("note: a tail that is no longer needed stays behind: {}", sentence(&error)));
         }
-        drop(self.device);
+        drop(self.devices);
         Ok(())
     }
 

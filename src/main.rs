@@ -41,6 +41,7 @@ mod local_pool;
 mod output;
 mod plan;
 mod pool_choice;
+mod pool_devices;
 mod pool_file;
 mod progress;
 mod reach;

@@ -18,6 +18,8 @@ pub(crate) struct PoolChoice {
     prefix: Option<String>,
     /// The socket of a daemon.
     pub(crate) api: Option<PathBuf>,
+    /// Further devices of the pool, where they are not where they were.
+    pub(crate) others: Vec<PathBuf>,
     pub(crate) engine: Engine,
 }
 
@@ -31,7 +33,13 @@ pub(crate) enum Place {
 impl PoolChoice {
     pub(crate) fn new(pool: Option<PathBuf>, api: Option<PathBuf>, engine: Engine) -> Self {
         let is_given = |path: &PathBuf| !path.as_os_str().is_empty();
-        Self { pool: pool.filter(is_given), prefix: None, api: api.filter(is_given), engine }
+        Self {
+            pool: pool.filter(is_given),
+            prefix: None,
+            api: api.filter(is_given),
+            others: Vec::new(),
+            engine,
+        }
     }
 
     /// The same, with a pool that was named as an argument.
@@ -90,7 +98,7 @@ impl PoolChoice {
         demand: Demand,
         run: impl FnOnce(&mut Reach) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut reach = Reach::connect(&self.place()?, self.engine, demand)?;
+        let mut reach = Reach::connect(&self.place()?, &self.others, self.engine, demand)?;
         let result = self.check_name(&mut reach).and_then(|()| run(&mut reach));
         let closed = reach.close();
         let value = result?;

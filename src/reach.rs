@@ -8,12 +8,13 @@ use crate::interrupt::Interrupt;
 use crate::local_pool::{Demand, LocalPool};
 use crate::plan::plan;
 use crate::pool_choice::Place;
+use crate::pool_devices::{self, Whereabouts};
 use crate::pool_file;
 use crate::progress::Progress;
 use crate::run_directory::RunDirectory;
 use crate::wire::{Answer, Ask, EntryView, ExportView, PlanView, StatusView};
 use blockstore::{Access, Engine};
-use std::path::Path;
+use std::path::PathBuf;
 
 #[derive(Debug)]
 pub(crate) enum Reach {
@@ -22,7 +23,13 @@ pub(crate) enum Reach {
 }
 
 impl Reach {
-    pub(crate) fn connect(place: &Place, engine: Engine, demand: Demand) -> Result<Self, Failure> {
+    /// `others` are further devices of the pool that are not where they were.
+    pub(crate) fn connect(
+        place: &Place,
+        others: &[PathBuf],
+        engine: Engine,
+        demand: Demand,
+    ) -> Result<Self, Failure> {
         match place {
             Place::Daemon { socket, pool } => match Client::connect(socket, pool)? {
                 Some(client) => Ok(Reach::Daemon(client)),
@@ -31,20 +38,20 @@ impl Reach {
                     Err(Failure::new(Code::Unreachable, "the pool was not reached", why, "offshoot serve"))
                 }
             },
-            Place::File(path) => Self::open(path, engine, demand),
+            Place::File(first) => Self::open(Whereabouts { first, others }, engine, demand),
         }
     }
 
-    fn open(path: &Path, engine: Engine, demand: Demand) -> Result<Self, Failure> {
-        let pool_id = pool_file::identify(path)?;
+    fn open(places: Whereabouts<'_>, engine: Engine, demand: Demand) -> Result<Self, Failure> {
+        let pool_id = pool_file::identify(places.first)?;
         let directory = RunDirectory::choose()?;
         if let Some(client) = Client::connect(&directory.control_socket(pool_id), &pool_id.to_string())? {
             return Ok(Reach::Daemon(client));
         }
         Interrupt::watch()?;
         let access = if demand.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let device = pool_file::open(path, access, engine)?;
-        LocalPool::open(device, pool_id, &directory, demand).map(Reach::Here)
+        let devices = pool_devices::open(places, access, engine)?;
+        LocalPool::open(devices, pool_id, &directory, demand).map(Reach::Here)
     }
 
     pub(crate) fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {

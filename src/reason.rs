@@ -55,6 +55,9 @@ reasons! {
     Device = 106, "the pool's device gave an error",
         "Reading or writing the file or block device below the pool failed.",
         "Look at the device (dmesg, df). offshoot pool check says whether something is damaged.";
+    DeviceStale = 107, "a device of the pool is not as the pool left it",
+        "It is too short, damaged, or a copy of another moment: its data and the pool's map do not belong together.",
+        "Bring back the devices as they were last used together. Offshoot opens nothing that is not whole.";
     Usage = 200, "the command was not understood",
         "A name, a number or an option is not what it must be. Nothing was done.",
         "The command with --help shows examples.";
@@ -67,6 +70,9 @@ reasons! {
     NotADisk = 203, "a pool is a file or a block device",
         "The path leads to a directory, a socket or a character device.",
         "Give the path of the pool's file.";
+    WrongDevice = 204, "a device of another place or another pool was given",
+        "Devices are known by their labels, not by their paths: this one has another.",
+        "The line after 'why:' says what it is; pool status names the devices of a pool.";
     NotFound = 300, "something does not exist",
         "A file, a job, a user or a path that was named is not there.",
         "Look at the spelling.";
@@ -76,6 +82,9 @@ reasons! {
     NoSuchPool = 302, "the pool's file does not exist",
         "The file or device was moved or removed, or its disk is not mounted.",
         "offshoot pool ls shows where pools are looked for; offshoot pool register tells a new place.";
+    DeviceMissing = 303, "a device of the pool is missing",
+        "A pool of several devices opens only when all are there. Nothing is lost by the refusal.",
+        "Bring the device back, or tell where it is now with --device.";
     Conflict = 400, "something is in the way",
         "What was asked for cannot be done as things are at this moment.",
         "The line after 'why:' says what is in the way.";

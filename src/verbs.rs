@@ -14,6 +14,7 @@ mod job;
 mod label;
 mod ls;
 mod names;
+mod pool_add;
 mod pool_check;
 mod pool_create;
 mod pool_grow;
@@ -46,11 +47,11 @@ use std::process::ExitCode;
 
 /// Carries out what was typed.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { pool, api, io, view, verb } = arguments;
+    let Arguments { pool, devices, api, io, view, verb } = arguments;
     if !verb.is_list() {
         refuse_list_options(&view)?;
     }
-    let pool = PoolChoice::new(pool, api, io.into());
+    let pool = PoolChoice { others: devices, ..PoolChoice::new(pool, api, io.into()) };
     let style = Style { format: view.output, exact_bytes: view.bytes };
     match verb {
         Verb::Pool(verb) => return run_pool(verb, &pool, &view, style),
@@ -89,7 +90,11 @@ fn run_pool(verb: PoolVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
             return pool_check::run(&pool.or(check.path.as_deref()), check.accept_lost_writes, style);
         }
         PoolVerb::Grow(grow) => {
-            pool_grow::run(&pool.or(grow.path.as_deref()), grow.size, grow.consent, style)?
+            let pool = pool.or(grow.path.as_deref());
+            match &grow.add {
+                Some(add) => pool_add::run(&pool, add, grow.size, grow.consent, style)?,
+                None => pool_grow::run(&pool, grow.size, grow.consent, style)?,
+            }
         }
         PoolVerb::Settle(settle) => {
             pool_settle::run(&pool.or(settle.path.as_deref()), settle.consent, style)?

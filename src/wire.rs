@@ -4,6 +4,7 @@
 //! they are used. The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is
 //! renamed.
 
+mod device;
 mod io;
 mod job;
 mod order;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
 use utoipa::ToSchema;
 
+pub(crate) use device::DeviceView;
 pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use order::{
@@ -203,6 +205,8 @@ pub(crate) struct StatusView {
     pub(crate) poisoned: bool,
     pub(crate) read_only: bool,
     pub(crate) overcommit: f64,
+    #[serde(default)]
+    pub(crate) devices: Vec<DeviceView>,
 }
 
 impl From<&Status> for StatusView {
@@ -229,6 +233,7 @@ impl From<&Status> for StatusView {
             poisoned: status.poisoned,
             read_only: status.read_only,
             overcommit: status.overcommit(),
+            devices: DeviceView::all(&status.devices),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Device`] is a line of bytes that can be read and written in aligned ranges. A thread opens an [`IoChannel`]
 //! on it, hands over [`Submission`]s and collects [`Completion`]s. Files and block devices are served through
 //! io_uring, plain system calls or a memory map, whichever suits the medium; [`RamDevice`] keeps its bytes in memory;
-//! [`simulated`] devices fail, and lose power, as a seed tells them to.
+//! [`simulated`] devices fail, and lose power, as a seed tells them to; a [`Span`] is several devices in one space of offsets.
 //! Whatever the medium, the contract is the same, and one conformance suite holds every device to it.
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //!                             wait() and descriptor() say when to poll
 //! ```
 //!
-//! It is not a cache, not a scheduler and not an array: it keeps no data of its own, starts no threads, retries
+//! It is not a cache, not a scheduler and not a RAID: it keeps no data of its own, starts no threads, retries
 //! nothing that failed, and knows nothing of pools and volumes.
 //!
 //! # Invariants
@@ -61,6 +61,7 @@ mod open;
 mod operation;
 mod ram;
 pub mod simulated;
+mod span;
 mod trust;
 mod uring;
 
@@ -71,3 +72,4 @@ pub use file::is_in_memory;
 pub use open::{Access, Engine, OpenOptions, create, open};
 pub use operation::{Completion, Durability, Operation, OperationKind, Submission, Token};
 pub use ram::RamDevice;
+pub use span::{MEMBER_BITS, MEMBERS_MAX, Span};

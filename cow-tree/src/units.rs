@@ -102,10 +102,10 @@ impl BlockAddress {
         self.0 & ((1 << BLOCK_IN_DEVICE_BITS) - 1)
     }
 
-    /// First byte of the block within its device.
+    /// First byte of the block where all devices of a pool are one space: device i begins at i x 2^40 blocks.
     #[must_use]
     pub const fn byte_offset(self) -> u64 {
-        self.in_device() * BLOCK_BYTES_U64
+        (self.0 & ((1 << BLOCK_ADDRESS_BITS) - 1)) * BLOCK_BYTES_U64
     }
 
     /// The block `blocks` further on the same device.
@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn an_address_is_its_device_and_its_block() {
         let address = BlockAddress::new(3, 77).expect("77 fits 40 bits");
-        assert_eq!((address.device(), address.in_device(), address.byte_offset()), (3, 77, 77 * 4096));
+        assert_eq!((address.device(), address.in_device()), (3, 77));
+        assert_eq!(address.byte_offset(), (3 << 52) + 77 * 4096);
         assert_eq!(address.offset_by(5), BlockAddress::new(3, 82).expect("82 fits 40 bits"));
         assert_eq!(BlockAddress::new(0, 1 << 40), None);
     }

@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use cow_tree::units::PoolId;
 use libfuzzer_sys::fuzz_target;
-use thinpool::Label;
+use thinpool::{DeviceId, Label};
 
 const BLOCK_BYTES: usize = 4096;
 /// Where every version keeps the checksum.
@@ -41,6 +41,7 @@ fn changed(changes: &[(u16, u8)]) -> Vec<u8> {
         device_bytes: 1 << 30,
         created_unix: 1_700_000_000,
         name: "pool".to_owned(),
+        device_id: DeviceId::default(),
     };
     let mut block = label.encode().to_vec();
     for (at, byte) in changes {

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolVerb {
-    /// Make a pool in a new sparse file, or on a block device
-    #[command(after_help = "Example:\n  offshoot pool create /srv/p0.pool --size 800G")]
+    /// Make a pool in new sparse files, or on block devices
+    #[command(
+        after_help = "Examples:\n  offshoot pool create /srv/p0.pool --size 800G\n  offshoot pool create /srv/a.pool /mnt/b.pool --size 800G --name p0"
+    )]
     Create(PoolCreateArguments),
     /// List the pools known here
     #[command(after_help = "Example:\n  offshoot pool ls")]
@@ -28,7 +30,9 @@ pub(crate) enum PoolVerb {
     #[command(after_help = "Example:\n  offshoot pool check p0")]
     Check(PoolCheckArguments),
     /// Give a pool more space
-    #[command(after_help = "Example:\n  offshoot pool grow p0 --size 1T")]
+    #[command(
+        after_help = "Example:\n  offshoot pool grow p0 --size 1T\n  offshoot pool grow p0 --add /mnt/b.pool --size 800G"
+    )]
     Grow(PoolGrowArguments),
     /// Wait until the space of what was removed is free
     #[command(after_help = "Example:\n  offshoot pool settle p0")]
@@ -40,9 +44,10 @@ pub(crate) enum PoolVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct PoolCreateArguments {
-    /// The new file, or a block device that holds no pool
-    pub(crate) path: PathBuf,
-    /// Size of the file, such as 800G; a block device is used whole
+    /// The new file, or a block device that holds no pool; of several the first is what names the pool
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Size of each file, such as 800G; a block device is used whole
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) size: Option<Size>,
     /// What the pool is called; by default like its file
@@ -94,9 +99,12 @@ pub(crate) struct PoolGrowArguments {
     /// The pool, instead of --pool
     #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
     pub(crate) path: Option<PathBuf>,
-    /// The new size of the file; a block device is used whole
+    /// The new size of the file, of several the last; a block device is used whole
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) size: Option<Size>,
+    /// Add this new file of the size, or this block device, while no daemon serves the pool
+    #[arg(long, value_name = "PATH")]
+    pub(crate) add: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

@@ -1,99 +1,147 @@
-//! `offshoot pool create PATH --size SIZE`: a new file, or nothing.
+//! `offshoot pool create PATH... --size SIZE`: new files, or nothing.
 
 use crate::arguments::PoolCreateArguments;
 use crate::clock;
 use crate::explain;
 use crate::failure::{Code, Failure};
+use crate::history::History;
 use crate::output::{Style, say, tell};
+use crate::pool_devices::{PoolDevices, random_id};
 use crate::pool_file;
 use crate::registry::{Entered, Registry};
+use crate::size::Size;
 use blockstore::{Access, Device, Engine};
 use cow_tree::units::PoolId;
 use serde_json::json;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use thinpool::{CreateOptions, Name};
+use thinpool::{CreateOptions, DeviceId, Name, NewDevice};
 
 pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) -> Result<(), Failure> {
-    let path = &create.path;
-    let what = format!("the pool {} was not created", path.display());
-    let options = options(create, &what)?;
-    if pool_file::is_block_device(path) {
-        if create.size.is_some() {
-            let why = "a block device is used whole";
-            return Err(Failure::new(Code::Usage, what, why, "the same command without --size"));
-        }
-        let device = pool_file::open(path, Access::ReadWrite, engine)?;
-        format(&device, &options, &what)?;
-        return report(path, &options.name, device.size(), style);
-    }
-    let size = create.size.ok_or_else(|| {
-        Failure::new(
-            Code::Usage,
-            what.clone(),
-            "--size is missing",
-            format!("offshoot pool create {} --size 10G", path.display()),
-        )
-    })?;
-    let device = pool_file::create(path, size.bytes(), engine, &what)?;
-    format_file(path, device, &options, &what)?;
-    report(path, &options.name, size.bytes(), style)
+    let [first, ..] = create.paths.as_slice() else { unreachable!("the arguments require a path") };
+    let what = format!("the pool {} was not created", first.display());
+    let options = options(create, first, &what)?;
+    let size = required_size(create, first, &what)?;
+    let order = json!({ "paths": create.paths, "size": size.map(Size::bytes) });
+    let make = || make(create, size, engine, &options, &what);
+    let sizes = History::open().note_change(&options.name, "pool create", order, make)?;
+    report(&create.paths, &options.name, &sizes, style)
 }
 
-/// The file goes again when the pool cannot be made in it.
-fn format_file(
-    path: &Path,
-    device: Arc<dyn Device>,
+/// Returns how long the devices are, in bytes.
+fn make(
+    create: &PoolCreateArguments,
+    size: Option<Size>,
+    engine: Engine,
     options: &CreateOptions,
     what: &str,
-) -> Result<(), Failure> {
-    format(&device, options, what).map_err(|mut failure| {
-        drop(device);
-        if let Err(error) = std::fs::remove_file(path) {
-            failure.why.push_str(&format!("; the unfinished {} stays behind: {error}", path.display()));
+) -> Result<Vec<u64>, Failure> {
+    let mut made = Made::default();
+    let created = create.paths.iter().try_for_each(|path| made.make(path, size, engine, what));
+    match created.and_then(|()| format(&made.devices, options, what)) {
+        Ok(()) => {}
+        Err(failure) => return Err(made.undo(failure)),
+    }
+    PoolDevices::remember(&made.devices[0], options.pool_id, &create.paths[1..]);
+    Ok(made.devices.iter().map(|device| device.size()).collect())
+}
+
+/// The size of the files; block devices have theirs.
+fn required_size(create: &PoolCreateArguments, first: &Path, what: &str) -> Result<Option<Size>, Failure> {
+    let has_file = create.paths.iter().any(|path| !pool_file::is_block_device(path));
+    match create.size {
+        Some(_) if !has_file => {
+            let why = "a block device is used whole";
+            Err(Failure::new(Code::Usage, what, why, "the same command without --size"))
+        }
+        None if has_file => {
+            let next = format!("offshoot pool create {} --size 10G", first.display());
+            Err(Failure::new(Code::Usage, what, "--size is missing", next))
+        }
+        size => Ok(size),
+    }
+}
+
+/// Devices on their way to a pool, and which of them are new files.
+#[derive(Debug, Default)]
+struct Made {
+    devices: Vec<Arc<dyn Device>>,
+    files: Vec<PathBuf>,
+}
+
+impl Made {
+    fn make(&mut self, path: &Path, size: Option<Size>, engine: Engine, what: &str) -> Result<(), Failure> {
+        let device = match size.filter(|_| !pool_file::is_block_device(path)) {
+            None => pool_file::open(path, Access::ReadWrite, engine)?,
+            Some(size) => {
+                let device = pool_file::create(path, size.bytes(), engine, what)?;
+                self.files.push(path.to_owned());
+                device
+            }
+        };
+        self.devices.push(device);
+        Ok(())
+    }
+
+    /// The files go again when the pool cannot be made in them.
+    fn undo(self, mut failure: Failure) -> Failure {
+        drop(self.devices);
+        for path in self.files {
+            if let Err(error) = std::fs::remove_file(&path) {
+                failure.why.push_str(&format!("; the unfinished {} stays behind: {error}", path.display()));
+            }
         }
         failure
-    })
+    }
 }
 
-fn format(device: &Arc<dyn Device>, options: &CreateOptions, what: &str) -> Result<(), Failure> {
-    thinpool::create(device.clone(), options).map_err(|error| explain::engine(what, &error))
+fn format(devices: &[Arc<dyn Device>], options: &CreateOptions, what: &str) -> Result<(), Failure> {
+    let new =
+        |device: &Arc<dyn Device>| Ok(NewDevice { device: device.clone(), id: DeviceId(random_id(what)?) });
+    let further = devices[1..].iter().map(new).collect::<Result<Vec<_>, Failure>>()?;
+    thinpool::create_all(devices[0].clone(), &further, options).map_err(|error| explain::engine(what, &error))
 }
 
-fn report(path: &Path, name: &str, bytes: u64, style: Style) -> Result<(), Failure> {
-    let entered = Registry::open().and_then(|registry| registry.enter(name, path));
-    let next = match entered {
-        Ok(Entered::Yes) => format!("next: offshoot image import {name}/golden@v1 FILE"),
-        Ok(Entered::Taken(other)) => {
-            say(&format!("note: {name} stands for {}; this pool goes by its path", other.display()));
-            format!("next: offshoot --pool {} image import golden@v1 FILE", path.display())
-        }
-        Err(failure) => {
-            say(&format!("note: {}: {}", failure.what, failure.why));
-            format!("next: offshoot --pool {} image import golden@v1 FILE", path.display())
-        }
+fn report(paths: &[PathBuf], name: &str, sizes: &[u64], style: Style) -> Result<(), Failure> {
+    let first = &paths[0];
+    let size: u64 = sizes.iter().sum();
+    let devices: Vec<_> =
+        paths.iter().zip(sizes).map(|(path, size)| json!({ "path": path, "size": size })).collect();
+    let on = match paths.len() {
+        1 => format!("in {}", first.display()),
+        count => format!("on {count} devices, the first {}", first.display()),
     };
-    let sentence = format!("created {name} in {}, {}; {next}", path.display(), style.size(bytes));
-    tell(style, "PoolCreated", &json!({ "pool": name, "path": path, "size": bytes }), &sentence)
+    let next = if remember(name, first) { format!("{name}/golden@v1") } else { "golden@v1".to_owned() };
+    let sentence =
+        format!("created {name} {on}, {}; next: offshoot image import {next} FILE", style.size(size));
+    let body = json!({ "pool": name, "path": first, "size": size, "devices": devices });
+    tell(style, "PoolCreated", &body, &sentence)
 }
 
-fn options(create: &PoolCreateArguments, what: &str) -> Result<CreateOptions, Failure> {
-    let mut pool_id = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut pool_id)).map_err(|error| {
-        Failure::new(Code::Failed, what, format!("no random id: {error}"), "ls -l /dev/urandom")
-    })?;
+/// Whether the name stands for the pool from now on.
+fn remember(name: &str, path: &Path) -> bool {
+    match Registry::open().and_then(|registry| registry.enter(name, path)) {
+        Ok(Entered::Yes) => return true,
+        Ok(Entered::Taken(other)) => {
+            say(&format!("note: {name} stands for {}; this pool goes by --pool PATH", other.display()));
+        }
+        Err(failure) => say(&format!("note: {}: {}", failure.what, failure.why)),
+    }
+    false
+}
+
+fn options(create: &PoolCreateArguments, first: &Path, what: &str) -> Result<CreateOptions, Failure> {
+    let pool_id = PoolId(random_id(what)?);
     Ok(CreateOptions {
-        name: name(create, what)?,
-        pool_id: PoolId(pool_id),
+        name: name(create, first, what)?,
+        pool_id,
         created_unix: clock::unix_seconds(),
         ..CreateOptions::default()
     })
 }
 
 /// The name given, or the file's without its extension where that is a name; else `pool`.
-fn name(create: &PoolCreateArguments, what: &str) -> Result<String, Failure> {
+fn name(create: &PoolCreateArguments, first: &Path, what: &str) -> Result<String, Failure> {
     let is_name = |text: &str| text.parse::<Name>().is_ok_and(|name| name.point().is_none());
     match &create.name {
         Some(name) if is_name(name) => Ok(name.clone()),
@@ -103,7 +151,7 @@ fn name(create: &PoolCreateArguments, what: &str) -> Result<String, Failure> {
             Err(Failure::new(Code::Usage, what, why, "--name p0"))
         }
         None => {
-            let stem = create.path.file_stem().and_then(|stem| stem.to_str());
+            let stem = first.file_stem().and_then(|stem| stem.to_str());
             Ok(stem.filter(|stem| is_name(stem)).unwrap_or("pool").to_owned())
         }
     }

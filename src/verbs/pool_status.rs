@@ -88,8 +88,12 @@ fn text(status: &StatusView, state: &str, alerts: &[Alert], style: Style) -> Str
         ("reclaiming", format!("{} of {} layers", status.reclaiming, status.layers)),
         ("generation", status.generation.to_string()),
     ];
+    let devices = status.devices.iter().map(|device| {
+        let figure = format!("{}: {}, {} free", device.path, size(device.size), size(device.free));
+        (format!("device {}", device.index), figure)
+    });
     let mut text = String::new();
-    for (name, figure) in figures {
+    for (name, figure) in figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).chain(devices) {
         writeln!(text, "{name:>12}  {figure}").expect("a string takes all");
     }
     for alert in alerts {

@@ -19,7 +19,7 @@ pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View, style: Style
     let show = |command: &str| say(&format!("$ offshoot {command}"));
     show(&format!("pool create {} --size 1G", file.display()));
     let size = format!("{POOL_BYTES}").parse().ok();
-    let create = PoolCreateArguments { path: file.clone(), size, name: Some("quickstart".to_owned()) };
+    let create = PoolCreateArguments { paths: vec![file.clone()], size, name: Some("quickstart".to_owned()) };
     super::pool_create::run(&create, pool.engine, style)?;
     say(&format!("# {} stands for a golden image here: zeros, and a few words", image.display()));
     write_image(&image)?;

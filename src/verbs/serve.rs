@@ -47,7 +47,7 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let opened = config.pools.iter().try_for_each(|settings| {
         let path = pool.or(Some(&settings.path)).path()?;
         let engine = settings.io.map_or(pool.engine, Into::into);
-        hostings.push(Hosting::open(&path, engine, demand, &directory)?);
+        hostings.push(Hosting::open(&path, &pool.others, engine, demand, &directory)?);
         Ok(())
     });
     let served = opened

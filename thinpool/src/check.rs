@@ -57,7 +57,7 @@ pub(crate) async fn run(desk: &Desk, ticket: &Ticket) -> Result<CheckReport, Err
     desk.until(|| core.is_poisoned() || !core.meta.lock().amending).await;
     let _hold = core.hold_releases();
     let moment = Moment::take(core);
-    let mut blocks = Blocks::new(core.geometry.read().device_blocks());
+    let mut blocks = Blocks::new(core.geometry.read().devices());
     let mut pace = Pace::new(desk, ticket, &moment);
     for index in 0..moment.layers.len() {
         layer::check(desk, &moment, index, &mut pace, &mut blocks, &mut report).await?;
@@ -108,7 +108,7 @@ async fn check_own_trees(desk: &Desk, moment: &Moment, blocks: &mut Blocks, repo
 
 /// The allocator holds exactly what is reached, data in data groups and nodes in metadata groups.
 fn compare(core: &Core, moment: &Moment, blocks: &Blocks, report: &mut CheckReport) {
-    let mut allocated = Blocks::new(core.geometry.read().device_blocks());
+    let mut allocated = Blocks::new(core.geometry.read().devices());
     for run in &moment.allocated {
         allocated.insert(*run);
     }
@@ -117,8 +117,8 @@ fn compare(core: &Core, moment: &Moment, blocks: &Blocks, report: &mut CheckRepo
     for range in blocks.without(&allocated) {
         report.error(format!(
             "blocks {} to {} are in use, and the allocator would give them away",
-            range.start,
-            range.end - 1
+            blocks.name_of(range.start),
+            blocks.name_of(range.end - 1)
         ));
     }
     for (kind, counted) in [(GroupKind::Data, moment.data), (GroupKind::Metadata, moment.metadata)] {

@@ -58,9 +58,9 @@ pub enum Command {
     Settle,
     /// Drops what nobody reads from unnamed layers that several others still depend on.
     Thin,
-    /// Uses the device's present size.
+    /// Uses the last device's present size.
     Grow,
-    /// Makes the device this many bytes long, then uses that.
+    /// Makes the last device this many bytes long, then uses that.
     Extend {
         bytes: u64,
     },
@@ -139,6 +139,25 @@ pub struct Status {
     pub discard_failures: u64,
     pub poisoned: bool,
     pub read_only: bool,
+    /// In order; at least one.
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// The figures of one device; all sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// A path, where it is a file or a block device.
+    pub path: String,
+    /// Empty for the first device, which the pool's id names.
+    pub id: String,
+    /// What the pool uses of it.
+    pub size: u64,
+    /// Free in groups of data and in groups of nothing yet. What metadata may still need is not taken off.
+    pub free: u64,
+    /// Data blocks allocated.
+    pub mapped: u64,
+    /// Of groups of metadata.
+    pub metadata: u64,
 }
 
 impl Status {

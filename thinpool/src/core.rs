@@ -73,6 +73,8 @@ pub(crate) struct Commits {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) device: Arc<dyn Device>,
+    /// The devices one by one, in order.
+    pub(crate) members: Vec<Arc<dyn Device>>,
     pub(crate) id: PoolId,
     pub(crate) name: String,
     /// What recovery has to tell the operator.

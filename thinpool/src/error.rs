@@ -5,6 +5,7 @@ use crate::codec::CodecError;
 use crate::groups::{LoadError, Misuse, TableError};
 use crate::journal::{FrameDamage, JournalDamage};
 use crate::label::LabelError;
+use crate::members::MemberError;
 use crate::superblock::SuperblockError;
 use blockstore::{DeviceError, IoError};
 use std::io;
@@ -50,6 +51,8 @@ pub enum Error {
     Label(#[from] LabelError),
     #[error(transparent)]
     Superblock(#[from] SuperblockError),
+    #[error(transparent)]
+    Member(#[from] MemberError),
     #[error(
         "the pool was not closed and the writes acknowledged since are gone: its crash tail for this boot is missing"
     )]

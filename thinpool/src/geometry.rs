@@ -1,20 +1,30 @@
-//! Where everything lies on device 0.
+//! Where everything lies on the devices of a pool.
 //!
 //! ```text
+//! device 0
 //! block 0      1..=4               5..8   8..8+j           then
 //!       label  superblock copies   gap    journal ring     group 0 | group 1 | ... | last group, maybe shorter | rest
+//! further devices
+//! block 0      1, 2     3..8       then
+//!       label  marks    gap        group n | group n + 1 | ... | last group, maybe shorter | rest
 //! ```
 //! Generation g of the superblock goes to slot g % 2, whose copies are blocks 1 + slot and 3 + slot. The first two
 //! blocks of every group are its bitmap slots. A rest shorter than [`GROUP_BLOCKS_MIN`] stays unused until the device
-//! grows; growing moves nothing: it lengthens the last group and adds groups behind it.
+//! grows. Groups are numbered device by device, and growing moves nothing: it lengthens the last group of the last device
+//! and adds groups behind it, or it adds a device. A device that has others behind it keeps its length.
+
+mod devices;
+
+pub use devices::DEVICES_MAX;
 
 use cow_tree::units::{
     BLOCK_BYTES, BLOCK_BYTES_U64, BLOCK_IN_DEVICE_BITS, BlockAddress, BlockCount, Generation,
 };
+use devices::Devices;
 use thiserror::Error;
 
 /// The device that alone decides.
-const DEVICE: u8 = 0;
+const DEVICE: usize = 0;
 pub(crate) const LABEL_BLOCK: u64 = 0;
 pub(crate) const SUPERBLOCK_FIRST: u64 = 1;
 /// Two slots, written alternately.
@@ -23,6 +33,8 @@ pub(crate) const SUPERBLOCK_SLOTS: u64 = 2;
 pub(crate) const SUPERBLOCK_COPIES: u64 = 2;
 /// First block of the journal on a device of this version; a superblock names it.
 pub(crate) const JOURNAL_START: u64 = 8;
+/// First block of the groups on a further device.
+pub(crate) const FURTHER_START: u64 = 8;
 
 /// Bytes in front of the bits of a bitmap page.
 const BITMAP_HEADER_BYTES: usize = 64;
@@ -106,12 +118,16 @@ pub enum GeometryError {
     JournalStart(u64),
     #[error("the device has {blocks} blocks, fewer than the {used} that the pool uses")]
     Shrunk { blocks: u64, used: u64 },
+    #[error("a pool has at most {DEVICES_MAX} devices")]
+    TooManyDevices,
 }
 
-/// The layout of device 0; everything else about places is computed from it.
+/// The layout of a pool; everything else about places is computed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
-    device_blocks: u64,
+    devices: Devices,
+    /// Number of each device's first group.
+    first_groups: [u32; DEVICES_MAX],
     journal_start: u64,
     journal_blocks: u64,
     group_blocks: u32,
@@ -122,15 +138,38 @@ impl Geometry {
     ///
     /// # Errors
     /// When the device or a chosen size is out of bounds.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn plan(device_bytes: u64, options: GeometryOptions) -> Result<Self, GeometryError> {
-        let device_blocks = device_bytes / BLOCK_BYTES_U64;
-        let journal_blocks = options.journal_blocks.unwrap_or_else(|| journal_of(device_blocks));
-        let groups_blocks = device_blocks.saturating_sub(JOURNAL_START.saturating_add(journal_blocks));
-        let group_blocks = options.group_blocks.unwrap_or_else(|| group_of_space(groups_blocks));
-        Self::stored(device_blocks, JOURNAL_START, journal_blocks, group_blocks)
+        Self::plan_all(device_bytes, &[], options)
     }
 
-    /// The layout a superblock names.
+    /// Lays out a new pool on several devices.
+    ///
+    /// # Errors
+    /// When a device or a chosen size is out of bounds.
+    pub(crate) fn plan_all(
+        first_bytes: u64,
+        further_bytes: &[u64],
+        options: GeometryOptions,
+    ) -> Result<Self, GeometryError> {
+        let first_blocks = first_bytes / BLOCK_BYTES_U64;
+        let further = further_bytes.iter().map(|bytes| bytes / BLOCK_BYTES_U64).fold(0, u64::saturating_add);
+        let all_blocks = first_blocks.saturating_add(further);
+        let journal_blocks = options.journal_blocks.unwrap_or_else(|| journal_of(all_blocks));
+        let before_groups = JOURNAL_START.saturating_add(journal_blocks);
+        let group_blocks = options.group_blocks.unwrap_or_else(|| {
+            let of_all = group_of_space(all_blocks.saturating_sub(before_groups));
+            match further {
+                0 => of_all,
+                // The first device has two groups, whatever the others are like.
+                _ => of_all.min(half_of(first_blocks.saturating_sub(before_groups))),
+            }
+        });
+        let first = Self::stored(first_blocks, JOURNAL_START, journal_blocks, group_blocks)?;
+        further_bytes.iter().try_fold(first, |geometry, bytes| geometry.joined(*bytes))
+    }
+
+    /// The layout a superblock names, on its first device.
     ///
     /// # Errors
     /// When no pool can have it.
@@ -149,38 +188,70 @@ impl Geometry {
         if !(SUPERBLOCK_FIRST + SUPERBLOCK_SLOTS * SUPERBLOCK_COPIES..=1 << 20).contains(&journal_start) {
             return Err(GeometryError::JournalStart(journal_start));
         }
-        let bytes = device_blocks.saturating_mul(BLOCK_BYTES_U64);
-        let geometry = Self { device_blocks, journal_start, journal_blocks, group_blocks };
         let needed = journal_start
             + journal_blocks
             + (GROUPS_MIN - 1) * u64::from(group_blocks)
             + u64::from(GROUP_BLOCKS_MIN);
-        if device_blocks < needed {
-            return Err(GeometryError::TooSmall { bytes, needed: needed * BLOCK_BYTES_U64 });
-        }
-        let groups = device_blocks / u64::from(group_blocks) + 1;
-        if device_blocks >> BLOCK_IN_DEVICE_BITS != 0 || u32::try_from(groups).is_err() {
-            return Err(GeometryError::TooLarge(bytes));
-        }
-        Ok(geometry)
+        require(device_blocks, needed)?;
+        let devices = Devices::single(device_blocks);
+        Self { devices, first_groups: [0; DEVICES_MAX], journal_start, journal_blocks, group_blocks }
+            .counted()
     }
 
-    /// The same pool on a device that has become longer.
+    /// The same pool with a last device that has become longer.
     ///
     /// # Errors
     /// When the device is shorter than what the pool uses, or longer than it can use.
     pub(crate) fn grown(&self, device_bytes: u64) -> Result<Self, GeometryError> {
-        let blocks = device_bytes / BLOCK_BYTES_U64;
-        if blocks < self.device_blocks {
-            return Err(GeometryError::Shrunk { blocks, used: self.device_blocks });
+        let (blocks, used) = (device_bytes / BLOCK_BYTES_U64, self.devices.last());
+        if blocks < used {
+            return Err(GeometryError::Shrunk { blocks, used });
         }
-        Self::stored(blocks, self.journal_start, self.journal_blocks, self.group_blocks)
+        Self { devices: self.devices.with_last(blocks), ..*self }.counted()
     }
 
-    /// Blocks of the device, used or not.
+    /// The same pool with one more device.
+    ///
+    /// # Errors
+    /// When there are as many as a pool can have, or the device is too short or too long.
+    pub(crate) fn joined(&self, device_bytes: u64) -> Result<Self, GeometryError> {
+        let blocks = device_bytes / BLOCK_BYTES_U64;
+        require(blocks, FURTHER_START + u64::from(GROUP_BLOCKS_MIN))?;
+        Self { devices: self.devices.and(blocks)?, ..*self }.counted()
+    }
+
+    /// With its groups counted.
+    fn counted(mut self) -> Result<Self, GeometryError> {
+        let mut next = 0_u64;
+        for (device, blocks) in self.devices.list().iter().enumerate() {
+            let bytes = blocks.saturating_mul(BLOCK_BYTES_U64);
+            let too_large = GeometryError::TooLarge(bytes);
+            self.first_groups[device] = u32::try_from(next).map_err(|_| too_large)?;
+            next = next.saturating_add(blocks / u64::from(self.group_blocks) + 1);
+            if blocks >> BLOCK_IN_DEVICE_BITS != 0 || u32::try_from(next).is_err() {
+                return Err(too_large);
+            }
+            next = u64::from(self.first_groups[device]) + u64::from(self.groups_on(device));
+        }
+        Ok(self)
+    }
+
+    /// Blocks of each device, used or not.
     #[must_use]
-    pub(crate) fn device_blocks(&self) -> u64 {
-        self.device_blocks
+    pub(crate) fn devices(&self) -> &[u64] {
+        self.devices.list()
+    }
+
+    /// Blocks of all devices.
+    #[must_use]
+    pub(crate) fn blocks(&self) -> u64 {
+        self.devices.list().iter().fold(0, |sum, blocks| sum.saturating_add(*blocks))
+    }
+
+    /// Blocks of the last device, which alone may become longer.
+    #[must_use]
+    pub(crate) fn last_blocks(&self) -> u64 {
+        self.devices.last()
     }
 
     /// First block of the ring.
@@ -203,28 +274,39 @@ impl Geometry {
     /// Number of groups.
     #[must_use]
     pub(crate) fn groups(&self) -> u32 {
-        let (whole, rest) = self.whole_groups_and_rest();
-        let partial = u64::from(rest >= u64::from(GROUP_BLOCKS_MIN));
-        u32::try_from(whole + partial).expect("the constructor counted the groups")
+        let last = self.devices().len() - 1;
+        self.first_groups[last] + self.groups_on(last)
     }
 
-    /// The group an address lies in; `None` in front of the groups, behind them and on other devices.
+    /// The group an address lies in; `None` in front of the groups of its device and behind them, and where no device is.
     #[must_use]
     pub(crate) fn group_of(&self, address: BlockAddress) -> Option<GroupIndex> {
-        if address != at(address.in_device()) {
+        let device = usize::from(address.device());
+        let blocks = *self.devices().get(device)?;
+        if address != at(device, address.in_device()) || address.in_device() >= blocks {
             return None;
         }
-        let distance = address.in_device().checked_sub(self.groups_start())?;
+        let distance = address.in_device().checked_sub(self.groups_start(device))?;
         let index = u32::try_from(distance / u64::from(self.group_blocks)).ok()?;
-        (index < self.groups() && address.in_device() < self.device_blocks).then_some(GroupIndex(index))
+        (index < self.groups_on(device)).then(|| GroupIndex(self.first_groups[device] + index))
+    }
+
+    /// # Panics
+    /// If the pool has no such group.
+    #[must_use]
+    pub(crate) fn device_of(&self, group: GroupIndex) -> usize {
+        assert!(group.0 < self.groups(), "the group exists");
+        let first_groups = &self.first_groups[..self.devices().len()];
+        first_groups.iter().rposition(|first| *first <= group.0).expect("device 0 begins with group 0")
     }
 
     /// # Panics
     /// If the pool has no such group.
     #[must_use]
     pub(crate) fn first_block(&self, group: GroupIndex) -> BlockAddress {
-        assert!(group.0 < self.groups(), "the group exists");
-        at(self.groups_start() + u64::from(group.0) * u64::from(self.group_blocks))
+        let device = self.device_of(group);
+        let index = u64::from(group.0 - self.first_groups[device]);
+        at(device, self.groups_start(device) + index * u64::from(self.group_blocks))
     }
 
     /// Blocks of a group, its bitmap slots included.
@@ -233,7 +315,8 @@ impl Geometry {
     /// If the pool has no such group.
     #[must_use]
     pub(crate) fn group_len(&self, group: GroupIndex) -> BlockCount {
-        let behind = self.device_blocks - self.first_block(group).in_device();
+        let blocks = self.devices()[self.device_of(group)];
+        let behind = blocks - self.first_block(group).in_device();
         BlockCount(behind.min(u64::from(self.group_blocks)))
     }
 
@@ -246,35 +329,55 @@ impl Geometry {
         self.first_block(group).offset_by(slot.index())
     }
 
-    fn groups_start(&self) -> u64 {
-        self.journal_start + self.journal_blocks
+    fn groups_start(&self, device: usize) -> u64 {
+        match device {
+            0 => self.journal_start + self.journal_blocks,
+            _ => FURTHER_START,
+        }
     }
 
-    fn whole_groups_and_rest(&self) -> (u64, u64) {
-        let blocks = self.device_blocks - self.groups_start();
-        (blocks / u64::from(self.group_blocks), blocks % u64::from(self.group_blocks))
+    /// Number of groups of a device.
+    fn groups_on(&self, device: usize) -> u32 {
+        let blocks = self.devices()[device] - self.groups_start(device);
+        let (whole, rest) = (blocks / u64::from(self.group_blocks), blocks % u64::from(self.group_blocks));
+        let partial = u64::from(rest >= u64::from(GROUP_BLOCKS_MIN));
+        u32::try_from(whole + partial).expect("the constructor counted the groups")
     }
+}
+
+fn require(blocks: u64, needed: u64) -> Result<(), GeometryError> {
+    if blocks >= needed {
+        return Ok(());
+    }
+    let (bytes, needed) = (blocks.saturating_mul(BLOCK_BYTES_U64), needed * BLOCK_BYTES_U64);
+    Err(GeometryError::TooSmall { bytes, needed })
 }
 
 /// Where the copies of a generation's superblock lie.
 #[must_use]
 pub(crate) fn superblock_homes(generation: Generation) -> [BlockAddress; 2] {
     let first = SUPERBLOCK_FIRST + Slot::of_generation(generation).index();
-    [at(first), at(first + SUPERBLOCK_SLOTS)]
+    [at(DEVICE, first), at(DEVICE, first + SUPERBLOCK_SLOTS)]
 }
 
 /// Every place a superblock can be: what an opener reads.
 #[must_use]
 pub(crate) fn superblock_places() -> [BlockAddress; 4] {
-    [0, 1, 2, 3].map(|number| at(SUPERBLOCK_FIRST + number))
+    [0, 1, 2, 3].map(|number| at(DEVICE, SUPERBLOCK_FIRST + number))
 }
 
-fn at(block: u64) -> BlockAddress {
-    BlockAddress::new(DEVICE, block).expect("a geometry stays within its device")
+/// Block `block` of a device of a pool.
+pub(crate) fn at(device: usize, block: u64) -> BlockAddress {
+    let device = u8::try_from(device).expect("a pool has few devices");
+    BlockAddress::new(device, block).expect("a geometry stays within its device")
 }
 
 fn journal_of(device_blocks: u64) -> u64 {
     (device_blocks / JOURNAL_DEFAULT_SHARE).clamp(JOURNAL_DEFAULT_MIN, JOURNAL_DEFAULT_MAX)
+}
+
+fn half_of(blocks: u64) -> u32 {
+    u32::try_from(blocks / 2).unwrap_or(GROUP_BLOCKS_MAX).clamp(GROUP_BLOCKS_MIN, GROUP_BLOCKS_MAX)
 }
 
 fn group_of_space(blocks: u64) -> u32 {

@@ -33,6 +33,7 @@
 
 mod bitmap;
 mod books;
+mod by_device;
 mod change;
 mod counts;
 mod entry;
@@ -55,6 +56,7 @@ pub(crate) use frozen::FrozenGroup;
 
 use crate::geometry::{Geometry, GroupIndex, Slot};
 use books::Window;
+use by_device::ByDevice;
 
 use cow_tree::units::{BlockAddress, BlockCount, PoolId};
 use group::Group;
@@ -146,6 +148,8 @@ pub(crate) struct Groups {
     metadata_required: BlockCount,
     groups: Vec<Group>,
     counts: Counts,
+    /// Only where there are several devices.
+    by_device: Option<ByDevice>,
     shelves: Shelves,
     /// The group that was last allocated from, where the next search begins.
     data_cursor: usize,
@@ -177,6 +181,7 @@ impl Groups {
             metadata_required: settings.metadata_required,
             groups: Vec::new(),
             counts: Counts::default(),
+            by_device: None,
             shelves: Shelves::new(),
             data_cursor: 0,
             metadata_cursor: 0,
@@ -184,6 +189,7 @@ impl Groups {
             ahead_stopped: false,
         };
         groups.add_unused();
+        groups.count_by_device();
         for (index, entry) in entries {
             groups.adopt_entry(index, entry)?;
         }
@@ -218,7 +224,7 @@ impl Groups {
         length
     }
 
-    /// The pool became longer: the last group may have, and there may be more of them.
+    /// The pool became longer: the last group may have, and there may be more of them, also on a new device.
     pub(crate) fn grow(&mut self, geometry: &Geometry) {
         self.geometry = *geometry;
         if let Some(last) = self.groups.len().checked_sub(1) {
@@ -226,6 +232,11 @@ impl Groups {
             self.change(last, |group| group.grow(length));
         }
         self.add_unused();
+        self.count_by_device();
+    }
+
+    fn count_by_device(&mut self) {
+        self.by_device = ByDevice::of(&self.geometry, self.groups.iter().map(Group::share));
     }
 
     /// Lets one group change, and keeps counts and shelves in step with it (G4).
@@ -236,6 +247,9 @@ impl Groups {
         let after = (group.share(), group.standing());
         self.counts.subtract(share);
         self.counts.add(after.0);
+        if let Some(by_device) = &mut self.by_device {
+            by_device.shift(number, share, after.0);
+        }
         if after.1 != standing {
             self.shelves.shift(number, standing, after.1);
         }
@@ -244,6 +258,14 @@ impl Groups {
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The same of each device, in order.
+    pub(crate) fn counts_by_device(&self) -> Vec<Counts> {
+        match &self.by_device {
+            Some(by_device) => by_device.counts().collect(),
+            None => vec![self.counts],
+        }
     }
 
     /// Sets what G7 must keep: dirty-node limit, worst path of every admitted request, floor for deletes.

@@ -1,4 +1,6 @@
-//! Identities of the pool's own objects: layers, catalog entries, records, commits.
+//! Identities of the pool's own objects: layers, catalog entries, records, commits, devices.
+
+use std::fmt;
 
 /// Names and layers of a pool are numbered below this: their keys in the catalog tree have room for no more.
 pub(crate) const ID_END: u64 = 1 << 47;
@@ -20,3 +22,13 @@ pub(crate) struct Sequence(pub(crate) u64);
 /// The number of a commit of this opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CommitNumber(pub(crate) u64);
+
+/// A device of a pool that is not its first one: random, in its label and in the superblock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct DeviceId(pub [u8; 16]);
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}

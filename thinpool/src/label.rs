@@ -7,6 +7,7 @@ mod foreign;
 
 pub use foreign::Foreign;
 
+use crate::ids::DeviceId;
 use crate::superblock::fields::{Field, Row, fills, text_field};
 use cow_tree::units::{BLOCK_BYTES, PoolId, index_of};
 use thiserror::Error;
@@ -27,7 +28,8 @@ const DEVICE_BYTES: Field<8> = Field::at(40);
 const CREATED: Field<8> = Field::at(48);
 const NAME_BYTES: Field<4> = Field::at(56);
 const NAME: Field<256> = Field::at(60);
-const REST: Field<3780> = Field::at(316);
+const DEVICE_ID: Field<16> = Field::at(316);
+const REST: Field<3764> = Field::at(332);
 
 pub(crate) const LAYOUT: &[Row] = &[
     MAGIC_AT.row("magic"),
@@ -40,6 +42,7 @@ pub(crate) const LAYOUT: &[Row] = &[
     CREATED.row("created"),
     NAME_BYTES.row("name length"),
     NAME.row("name"),
+    DEVICE_ID.row("device id"),
     REST.row("zero"),
 ];
 const _: () = assert!(fills(LAYOUT, BLOCK_BYTES));
@@ -50,14 +53,16 @@ pub struct Label {
     pub pool: PoolId,
     /// Place of this device in the pool; device 0 decides.
     pub device_index: u8,
-    /// Devices of the pool when it was created.
+    /// Devices of the pool when this one became one of them.
     pub device_count: u8,
-    /// Bytes of the device when it was created.
+    /// Bytes of the device at that time.
     pub device_bytes: u64,
     /// Seconds since 1970.
     pub created_unix: u64,
     /// At most [`POOL_NAME_BYTES_MAX`] bytes.
     pub name: String,
+    /// Random; zeros on device 0, which the pool's id names.
+    pub device_id: DeviceId,
 }
 
 /// Why a block is no label to this build.
@@ -90,6 +95,7 @@ impl Label {
         let name_bytes = u32::try_from(self.name.len()).expect("asserted to be short");
         NAME_BYTES.put_u32(&mut page, name_bytes);
         NAME.put(&mut page, text_field(&self.name));
+        DEVICE_ID.put(&mut page, self.device_id.0);
         let checksum = CHECKSUM.checksum(&page);
         CHECKSUM.put_u32(&mut page, checksum);
         page
@@ -136,6 +142,7 @@ impl Label {
             device_bytes: DEVICE_BYTES.u64(page),
             created_unix: CREATED.u64(page),
             name: name.map_err(|_| LabelError::Damaged("the pool's name is not UTF-8"))?,
+            device_id: DeviceId(DEVICE_ID.get(page)),
         })
     }
 }

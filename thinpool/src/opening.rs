@@ -1,7 +1,9 @@
 //! Opening a pool: who opens it, and how much of it comes back.
 
 use crate::core::Core;
+use crate::devices::Devices;
 use crate::error::Error;
+use crate::join::NewDevice;
 use crate::keeper::Keeper;
 use crate::keeper::io::{KeeperIo, block_on};
 use crate::limits::Limits;
@@ -37,8 +39,26 @@ pub struct Opening {
 /// # Errors
 /// When the device holds no pool, a newer or damaged one, or when acknowledged writes would be lost.
 pub fn open(device: Arc<dyn Device>, tail: Tail, opening: Opening) -> Result<(Pool, Keeper), Error> {
-    let io = Arc::new(KeeperIo::new(device.open_channel(opening.limits.device_depth)?)?);
-    let core: Arc<Core> = block_on(&io, recovery::recover(&io, device, tail, &opening))?;
+    open_all(vec![device], None, tail, opening)
+}
+
+/// Opens and recovers a pool of several devices, given in their order. A device that joins it is one of the pool from this
+/// opening on, or not at all: whoever tries again after a crash may give the same one.
+///
+/// # Errors
+/// As [`open`], and when the devices are not those of the pool, or the one that joins is not empty.
+///
+/// # Panics
+/// Without a device.
+pub fn open_all(
+    devices: Vec<Arc<dyn Device>>,
+    joining: Option<NewDevice>,
+    tail: Tail,
+    opening: Opening,
+) -> Result<(Pool, Keeper), Error> {
+    let devices = Devices::new(devices, joining)?;
+    let io = Arc::new(KeeperIo::new(devices.together.open_channel(opening.limits.device_depth)?)?);
+    let core: Arc<Core> = block_on(&io, recovery::recover(&io, devices, tail, &opening))?;
     let keeper = Keeper::new(core.clone(), io);
     Ok((Pool::new(core), keeper))
 }

@@ -95,7 +95,7 @@ pub(crate) enum Record {
         from: u64,
         upto: Option<u64>,
     },
-    /// The device is used up to this many blocks.
+    /// The last device is used up to this many blocks.
     Grow {
         blocks: u64,
     },

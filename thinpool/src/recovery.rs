@@ -2,29 +2,33 @@
 //! and make that durable under the opener's own name.
 //!
 //! ```text
-//!  label -> superblock -> journal -> tail?  -> catalog, groups -> replay -> checkpoint "clean" -> bind tail -> "serving"
-//!                                     |
-//!                 counts if the superblock says "serving" and names the tail's incarnation
+//!  label -> superblock -> devices -> journal -> tail? -> catalog, groups -> replay -> checkpoint "clean" -> bind tail, marks
+//!                                               |                                                            -> "serving"
+//!                           counts if the superblock says "serving" and names the tail's incarnation
 //! ```
 //! Until the clean checkpoint's superblock is durable a second crash finds the old one, the same journal and the same
 //! tail, and everything written so far lies in blocks that were free in all of them.
 
 use crate::catalog::{Catalog, stored};
 use crate::core::{Commits, Core, Needs};
+use crate::devices::Devices;
 use crate::error::Error;
-use crate::geometry::{Geometry, GroupIndex, LABEL_BLOCK, superblock_homes, superblock_places};
+use crate::geometry::{Geometry, GroupIndex, superblock_homes};
 use crate::groups::{GroupEntry, GroupSettings, Groups};
 use crate::ids::{COUNT_END, Sequence};
+use crate::join::Joining;
 use crate::journal::{self, Ring, Scanned};
 use crate::keeper::checkpoint::{checkpoint, write_superblock};
 use crate::keeper::io::KeeperIo;
 use crate::label::Label;
 use crate::limits::Limits;
+use crate::members;
 use crate::meta::{MetaTrees, RecordNodes, RecordTree};
 use crate::mutants::{self, Mutant};
 use crate::node_cache::NodeCache;
 use crate::opening::Opening;
 use crate::replay::Replay;
+use crate::root;
 use crate::staging::Staging;
 use crate::superblock::{self, CopyDamage, Opener, State, Superblock};
 use crate::tail::Tail;
@@ -52,11 +56,11 @@ const DELETE_FLOOR: u64 = 16;
 /// Opens and recovers a pool, and makes it this opener's.
 pub(crate) async fn recover(
     io: &KeeperIo,
-    device: Arc<dyn Device>,
+    devices: Devices,
     tail: Tail,
     opening: &Opening,
 ) -> Result<Arc<Core>, Error> {
-    let found = find(io, device.as_ref(), opening).await?;
+    let found = find(io, &devices.members, opening).await?;
     let records = records(&found, &tail, opening)?;
     let mut meta =
         MetaTrees::new(found.superblock.catalog_root, found.superblock.group_table_root, opening.limits.tree);
@@ -71,7 +75,7 @@ pub(crate) async fn recover(
         catalog,
         groups,
         geometry: found.geometry,
-        device_bytes: device.size(),
+        device_bytes: devices.last_bytes(),
         freed_nodes: Vec::new(),
         quarantine: VecDeque::new(),
     };
@@ -81,9 +85,14 @@ pub(crate) async fn recover(
     // A record may have made the pool larger.
     replay.groups.set_metadata_required(metadata_required(&replay.geometry, &opening.limits));
     let (torn, spare) = (found.torn.clone(), found.spare);
-    let core = Arc::new(assemble(device, tail, opening, found, records, replay, meta)?);
+    let (label, joining) = (found.label.clone(), devices.joining.clone());
+    let core = Arc::new(assemble(devices, tail, opening, found, records, replay, meta)?);
+    let joining = match joining {
+        Some(new) => Some(Joining::plan(&core, io, new, label, opening).await?),
+        None => None,
+    };
     if !core.read_only {
-        take_over(&core, io, opening, &torn, spare).await?;
+        take_over(&core, io, opening, &torn, spare, joining).await?;
     }
     Ok(core)
 }
@@ -101,35 +110,16 @@ struct Found {
     spare: BlockAddress,
 }
 
-async fn find(io: &KeeperIo, device: &dyn Device, opening: &Opening) -> Result<Found, Error> {
-    if device.size() < BLOCK_BYTES_U64 {
-        return Err(Error::Damage("the device is shorter than a label".to_owned()));
-    }
-    let label = Label::parse(&io.read(BlockAddress(LABEL_BLOCK), 1, "reading the label").await?)?;
-    if label.device_count != 1 {
-        let why = format!("the pool has {} devices, and this build knows pools of one", label.device_count);
-        return Err(Error::Invalid(why));
-    }
-    let size = device.size();
-    let cut_off = |uses: u64| {
-        Error::Damage(format!("the device has {size} bytes, but the pool uses {uses}: its end was cut off"))
-    };
-    let [a, b, c, d] = superblock_places();
-    if size <= d.byte_offset() {
-        return Err(cut_off(label.device_bytes));
-    }
-    let mut pages = Vec::new();
-    for home in [a, b, c, d] {
-        pages.push(io.read(home, 1, "reading the superblock").await?);
-    }
-    let choice =
-        superblock::choose(label.pool, [(a, &pages[0]), (b, &pages[1]), (c, &pages[2]), (d, &pages[3])])?;
+async fn find(io: &KeeperIo, devices: &[Arc<dyn Device>], opening: &Opening) -> Result<Found, Error> {
+    let size = devices.first().map_or(0, |device| device.size());
+    let root::Root { label, choice } = root::believe(io, size).await?;
     let superblock = choice.superblock;
     let geometry = superblock.geometry().map_err(|error| Error::Damage(error.to_string()))?;
-    let uses = geometry.device_blocks() * BLOCK_BYTES_U64;
+    let uses = geometry.devices()[0] * BLOCK_BYTES_U64;
     if size < uses {
-        return Err(cut_off(uses));
+        return Err(root::cut_off(size, uses));
     }
+    members::admit(io, devices, label.pool, &superblock).await?;
     let unknown = superblock.features.unknown_read_only_compatible();
     if unknown != 0 && !opening.read_only {
         let bits = superblock::Bits(unknown);
@@ -340,7 +330,7 @@ fn window_blocks(geometry: &Geometry) -> u32 {
 /// Nodes that may be dirty in a pool of this size.
 fn dirty_max(geometry: &Geometry, limits: &Limits) -> u64 {
     let most = u64::try_from(limits.dirty_nodes_max).unwrap_or(u64::MAX);
-    (geometry.device_blocks() / DIRTY_PART).max(DIRTY_MIN).min(most)
+    (geometry.blocks() / DIRTY_PART).max(DIRTY_MIN).min(most)
 }
 
 /// G7: a checkpoint's nodes while those of the one before are still in quarantine, and what deletes need.
@@ -353,7 +343,7 @@ pub(crate) fn metadata_required(geometry: &Geometry, limits: &Limits) -> BlockCo
 }
 
 fn assemble(
-    device: Arc<dyn Device>,
+    devices: Devices,
     tail: Tail,
     opening: &Opening,
     found: Found,
@@ -371,7 +361,7 @@ fn assemble(
         name: found.label.name,
         notes,
         limits: opening.limits,
-        read_only: opening.read_only || device.is_read_only(),
+        read_only: opening.read_only || devices.is_read_only(),
         geometry: RwLock::new(geometry),
         catalog: Mutex::new(catalog),
         groups: Mutex::new(groups),
@@ -407,7 +397,8 @@ fn assemble(
         keeper: if opening.limits.polled { Bell::silent() } else { Bell::new()? },
         in_commit: Mutex::default(),
         doubtful: Mutex::default(),
-        device,
+        device: devices.together,
+        members: devices.members.into_iter().chain(devices.joining.map(|new| new.device)).collect(),
     })
 }
 
@@ -432,13 +423,14 @@ async fn pin_down(io: &KeeperIo, superblock: &Superblock, spare: BlockAddress) -
     io.flush("flushing what was recovered").await
 }
 
-/// Makes what was replayed durable, then this opener the one whose tail counts.
+/// Makes what was replayed durable, then this opener the one whose tail counts, and its devices those of the pool.
 async fn take_over(
     core: &Core,
     io: &KeeperIo,
     opening: &Opening,
     torn: &[BlockAddress],
     spare: BlockAddress,
+    joining: Option<Joining>,
 ) -> Result<(), Error> {
     wipe(io, torn).await?;
     // Nothing that only an older superblock points to may be written over before.
@@ -449,13 +441,21 @@ async fn take_over(
     }
     core.tail.bind(opening.incarnation);
     let mut superblock = core.superblock.lock().clone();
+    members::mark(io, &superblock, opening.incarnation, superblock.generation.next()).await?;
+    if let Some(joining) = &joining {
+        joining.prepare(io, &mut superblock).await?;
+    }
     superblock.generation = superblock.generation.next();
     superblock.state = State::Serving;
     superblock.incarnation = opening.incarnation;
     superblock.boot_id = opening.boot_id;
     superblock.opener = Opener::new(opening.process_id, &opening.host);
     write_superblock(io, &superblock).await?;
+    members::mark(io, &superblock, opening.incarnation, superblock.generation).await?;
     core.generation.store(superblock.generation.0, std::sync::atomic::Ordering::SeqCst);
     *core.superblock.lock() = superblock;
+    if let Some(joining) = joining {
+        joining.take_in(core);
+    }
     Ok(())
 }

@@ -13,20 +13,24 @@ mod choose;
 mod codec;
 mod features;
 pub(crate) mod fields;
+mod further;
 mod opener;
 
-pub(crate) use choose::{SuperblockError, choose};
+pub(crate) use choose::{Choice, SuperblockError, choose};
 pub(crate) use codec::CopyDamage;
 pub(crate) use features::{Bits, Features};
+pub(crate) use further::Further;
 pub(crate) use opener::{HOST_BYTES_MAX, Opener};
 
 #[cfg(test)]
 pub(crate) use codec::{LAYOUT, ROOT_LAYOUT};
+#[cfg(test)]
+pub(crate) use further::FURTHER_LAYOUT;
 
 use crate::geometry::{Geometry, GeometryError, superblock_homes};
 use crate::journal::Position;
 use cow_tree::Pointer;
-use cow_tree::units::{BLOCK_BYTES, BlockAddress, Generation, PoolId};
+use cow_tree::units::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockAddress, Generation, PoolId};
 
 /// What a new pool is born with; the other slot is empty until the next one.
 pub(crate) const FIRST_GENERATION: Generation = Generation(1);
@@ -63,11 +67,13 @@ pub(crate) struct Superblock {
     pub group_table_root: Option<Pointer>,
     /// Data checksums; always `None` in this version.
     pub checksum_root: Option<Pointer>,
-    /// Blocks of the device that the pool uses.
+    /// Blocks of the first device that the pool uses.
     pub device_blocks: u64,
     pub journal_start: u64,
     pub journal_blocks: u64,
     pub group_blocks: u32,
+    /// The devices after the first.
+    pub further: Vec<Further>,
 }
 
 impl Superblock {
@@ -90,11 +96,29 @@ impl Superblock {
             catalog_root: None,
             group_table_root: None,
             checksum_root: None,
-            device_blocks: geometry.device_blocks(),
+            device_blocks: geometry.devices()[0],
             journal_start: geometry.journal_start(),
             journal_blocks: geometry.journal_blocks(),
             group_blocks: geometry.group_blocks(),
+            further: Vec::new(),
         }
+    }
+
+    /// One more device.
+    pub(crate) fn join(&mut self, device: Further) {
+        self.further.push(device);
+        self.features.set_several_devices();
+    }
+
+    /// The lengths of the devices, which may have grown.
+    ///
+    /// # Panics
+    /// If the geometry is of other devices.
+    pub(crate) fn set_lengths(&mut self, geometry: &Geometry) {
+        let [first, further @ ..] = geometry.devices() else { unreachable!("a pool has a device") };
+        assert!(further.len() == self.further.len(), "a superblock names the devices of its geometry");
+        self.device_blocks = *first;
+        self.further.iter_mut().zip(further).for_each(|(device, blocks)| device.blocks = *blocks);
     }
 
     /// The layout it names.
@@ -102,7 +126,10 @@ impl Superblock {
     /// # Errors
     /// Never for a superblock that was chosen or made from a geometry.
     pub(crate) fn geometry(&self) -> Result<Geometry, GeometryError> {
-        Geometry::stored(self.device_blocks, self.journal_start, self.journal_blocks, self.group_blocks)
+        let first =
+            Geometry::stored(self.device_blocks, self.journal_start, self.journal_blocks, self.group_blocks)?;
+        let bytes = |device: &Further| device.blocks.saturating_mul(BLOCK_BYTES_U64);
+        self.further.iter().try_fold(first, |geometry, device| geometry.joined(bytes(device)))
     }
 
     /// Its two copies and where they go.

@@ -39,7 +39,8 @@ impl Windows {
 
     /// The blocks of the window are placed around `address` from now on.
     pub(crate) fn put(&mut self, at: LogicalBlock, address: BlockAddress) {
-        let Some(base) = address.0.checked_sub(at.0 % WINDOW_BLOCKS) else { return };
+        let base = address.in_device().checked_sub(at.0 % WINDOW_BLOCKS);
+        let Some(base) = base.and_then(|base| BlockAddress::new(address.device(), base)) else { return };
         let window = at.0 / WINDOW_BLOCKS;
         let (page, index) = index_of(window);
         if page >= self.pages.len() {
@@ -47,7 +48,7 @@ impl Windows {
         }
         let empty = || Box::new([Place { window: 0, base: None }; PAGE_WINDOWS]);
         let page = self.pages[page].get_or_insert_with(empty);
-        page[index] = Place { window, base: Some(BlockAddress(base)) };
+        page[index] = Place { window, base: Some(base) };
     }
 }
 
@@ -73,6 +74,16 @@ mod tests {
         assert_eq!(windows.get(far), None, "nobody is given another window's place");
         windows.put(far, BlockAddress(5003));
         assert_eq!((windows.get(near), windows.get(far)), (None, Some(BlockAddress(5003))));
+    }
+
+    #[test]
+    fn a_place_never_reaches_into_the_device_before() {
+        let mut windows = Windows::default();
+        let first = BlockAddress::new(1, 9).expect("9 fits 40 bits");
+        windows.put(LogicalBlock(10), first);
+        assert_eq!(windows.get(LogicalBlock(10)), None, "its window would begin on device 0");
+        windows.put(LogicalBlock(9), first);
+        assert_eq!(windows.get(LogicalBlock(11)), Some(first.offset_by(2)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod legality;
 mod lent;
 #[path = "../loop_device/mod.rs"]
 mod loop_device;
+mod member;
 mod model;
 mod order;
 mod zeros;
@@ -119,4 +120,37 @@ conformance!(
 conformance!(
     lent_to_mapped,
     crate::Lent(crate::FileFactory { place: crate::Place::Memory, engine: crate::Engine::Mapped })
+);
+
+// The same as a member of a span.
+conformance!(member_in_ram, crate::member::BehindItsLike(crate::RamFactory));
+conformance!(
+    member_simulated,
+    crate::member::BehindRam(crate::SimulatedFactory { profile: crate::out_of_order })
+);
+conformance!(
+    member_simulated_behind_its_like,
+    crate::member::BehindItsLike(crate::SimulatedFactory { profile: crate::out_of_order })
+);
+conformance!(
+    member_with_inline,
+    crate::member::BehindRam(crate::FileFactory { place: crate::Place::Disk, engine: crate::Engine::Inline })
+);
+conformance!(
+    member_with_uring,
+    crate::member::BehindRam(crate::FileFactory { place: crate::Place::Disk, engine: crate::Engine::Uring })
+);
+conformance!(
+    member_with_uring_behind_its_like,
+    crate::member::BehindItsLike(crate::FileFactory {
+        place: crate::Place::Disk,
+        engine: crate::Engine::Uring
+    })
+);
+conformance!(
+    member_mapped,
+    crate::member::BehindItsLike(crate::FileFactory {
+        place: crate::Place::Memory,
+        engine: crate::Engine::Mapped
+    })
 );

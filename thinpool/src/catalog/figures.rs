@@ -5,8 +5,9 @@
 //! back nothing: it waits. And a layer without a name that waited for the removed one moves on the same way.
 
 use super::{Catalog, CatalogEntry};
-use crate::command::{Entry, EntryKind, Status};
+use crate::command::{DeviceStatus, Entry, EntryKind, Status};
 use crate::core::Core;
+use crate::groups::Counts;
 use crate::ids::{EntryId, LayerId};
 use cow_tree::units::BlockCount;
 use std::collections::BTreeSet;
@@ -73,6 +74,7 @@ pub(crate) fn status(core: &Core) -> Status {
     let groups = core.groups.lock();
     let counts = groups.counts();
     let room = groups.data_room();
+    let by_device = groups.counts_by_device();
     drop(groups);
     let ring = core.ring.lock().clone();
     let count = |kind| u64::try_from(catalog.entries().filter(|(_, entry)| entry.kind == kind).count());
@@ -103,5 +105,22 @@ pub(crate) fn status(core: &Core) -> Status {
         discard_failures: core.discard_failures.load(Ordering::Relaxed),
         poisoned: core.is_poisoned(),
         read_only: core.read_only,
+        devices: devices(core, &by_device),
     }
+}
+
+fn devices(core: &Core, counts: &[Counts]) -> Vec<DeviceStatus> {
+    let lengths = core.geometry.read().devices().to_vec();
+    let further = core.superblock.lock().further.clone();
+    let ids = std::iter::once(String::new()).chain(further.iter().map(|device| device.id.to_string()));
+    let devices = core.members.iter().zip(ids).zip(lengths).zip(counts);
+    let figures = devices.map(|(((device, id), blocks), counts)| DeviceStatus {
+        path: device.description(),
+        id,
+        size: BlockCount(blocks).bytes(),
+        free: (counts.data.free() + counts.unused).bytes(),
+        mapped: counts.data.allocated.bytes(),
+        metadata: counts.metadata.capacity.bytes(),
+    });
+    figures.collect()
 }

@@ -1,4 +1,4 @@
-//! A set of blocks of device 0, one bit each.
+//! A set of blocks of a pool, one bit each: the blocks of one device behind those of the device before.
 
 use super::CheckReport;
 use crate::groups::Run;
@@ -10,14 +10,37 @@ const WORD_BITS: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Blocks {
     words: Vec<u64>,
+    /// Blocks of each device.
+    devices: Vec<u64>,
     end: u64,
     reached: u64,
 }
 
 impl Blocks {
-    pub(super) fn new(device_blocks: u64) -> Self {
-        let words = usize::try_from(device_blocks.div_ceil(WORD_BITS)).expect("a set of blocks fits memory");
-        Self { words: vec![0; words], end: device_blocks, reached: 0 }
+    pub(super) fn new(devices: &[u64]) -> Self {
+        let end = devices.iter().sum::<u64>();
+        let words = usize::try_from(end.div_ceil(WORD_BITS)).expect("a set of blocks fits memory");
+        Self { words: vec![0; words], devices: devices.to_vec(), end, reached: 0 }
+    }
+
+    /// The number of the first of `length` blocks, if the pool has them.
+    fn number_of(&self, first: BlockAddress, length: u64) -> Option<u64> {
+        let device = usize::from(first.device());
+        let has = *self.devices.get(device).filter(|_| first.can_hold(length))?;
+        let end = first.in_device().checked_add(length)?;
+        (end <= has).then(|| self.devices[..device].iter().sum::<u64>() + first.in_device())
+    }
+
+    /// How people find a block again: by its number, and where there are several devices by device and number.
+    pub(super) fn name_of(&self, number: u64) -> String {
+        let mut rest = number;
+        for (device, blocks) in self.devices.iter().enumerate() {
+            if rest < *blocks && self.devices.len() > 1 {
+                return format!("{device}:{rest}");
+            }
+            rest = rest.saturating_sub(*blocks);
+        }
+        number.to_string()
     }
 
     fn place(block: u64) -> (usize, u64) {
@@ -30,8 +53,9 @@ impl Blocks {
     }
 
     pub(super) fn insert(&mut self, run: Run) {
-        for address in run.blocks() {
-            let (word, bit) = Self::place(address.0);
+        let first = self.number_of(run.address, run.length.0).expect("the allocator knows its devices");
+        for number in first..first + run.length.0 {
+            let (word, bit) = Self::place(number);
             self.words[word] |= bit;
         }
     }
@@ -44,13 +68,14 @@ impl Blocks {
         who: impl Fn() -> String,
         report: &mut CheckReport,
     ) {
-        if first.0.checked_add(length).is_none_or(|end| end > self.end) {
+        let Some(number) = self.number_of(first, length) else {
             report.error(format!("{} reaches blocks from {first} on, which the device does not have", who()));
             return;
-        }
-        for block in first.0..first.0 + length {
+        };
+        for block in number..number + length {
             let (word, bit) = Self::place(block);
             if self.words[word] & bit != 0 {
+                let block = self.name_of(block);
                 report.error(format!("{} owns block {block}, and so does somebody else", who()));
             }
             self.words[word] |= bit;
@@ -102,17 +127,37 @@ mod tests {
 
     #[test]
     fn what_two_owners_reach_is_an_error_and_what_one_lacks_is_listed() {
-        let mut reached = Blocks::new(1000);
+        let mut reached = Blocks::new(&[1000]);
         let mut report = CheckReport::default();
         reached.reach(BlockAddress(60), 10, || "a".to_owned(), &mut report);
         assert!(report.is_clean());
         reached.reach(BlockAddress(69), 1, || "b".to_owned(), &mut report);
         reached.reach(BlockAddress(995), 10, || "c".to_owned(), &mut report);
         assert_eq!(report.errors.len(), 2, "{report:?}");
-        let mut held = Blocks::new(1000);
+        let mut held = Blocks::new(&[1000]);
         held.insert(Run { address: BlockAddress(64), length: BlockCount(200) });
         assert_eq!(reached.without(&held).collect::<Vec<_>>(), vec![60..64]);
         assert_eq!(held.without(&reached).collect::<Vec<_>>(), vec![70..264]);
         assert_eq!(reached.count(), 10);
+    }
+
+    #[test]
+    fn blocks_of_two_devices_are_told_apart() {
+        let second = |block| BlockAddress::new(1, block).expect("few blocks");
+        let mut reached = Blocks::new(&[100, 50]);
+        let mut report = CheckReport::default();
+        reached.reach(BlockAddress(10), 5, || "a".to_owned(), &mut report);
+        reached.reach(second(10), 5, || "b".to_owned(), &mut report);
+        assert!(report.is_clean());
+        assert_eq!(
+            (reached.count(), reached.name_of(99), reached.name_of(110)),
+            (10, "0:99".into(), "1:10".into())
+        );
+        for (first, length) in [(BlockAddress(98), 3), (second(48), 3), (BlockAddress(2 << 40), 1)] {
+            reached.reach(first, length, || "c".to_owned(), &mut report);
+        }
+        assert_eq!(report.errors.len(), 3, "{report:?}");
+        reached.reach(second(14), 1, || "d".to_owned(), &mut report);
+        assert_eq!(report.errors[3], "d owns block 1:14, and so does somebody else");
     }
 }

@@ -1,8 +1,8 @@
 //! Claims about places.
 
 use super::{
-    GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryError, GeometryOptions, GroupIndex, Slot,
-    superblock_homes, superblock_places,
+    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryError, GeometryOptions,
+    GroupIndex, Slot, superblock_homes, superblock_places,
 };
 use cow_tree::units::{BlockAddress, BlockCount, Generation};
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -96,6 +96,53 @@ fn any_geometry() -> impl Strategy<Value = Geometry> {
     )
 }
 
+#[test]
+fn groups_are_numbered_device_by_device_and_only_the_last_device_grows() {
+    let first = Geometry::plan(blocks(128), TINY).expect("enough");
+    let both = first.joined(blocks(8 + 32 + 9)).expect("a second device");
+    assert_eq!((first.groups(), both.groups()), (4, 6));
+    let second = |block| BlockAddress::new(1, block).expect("few blocks");
+    assert_eq!(both.first_block(GroupIndex(3)), first.first_block(GroupIndex(3)));
+    assert_eq!(both.group_len(GroupIndex(3)), BlockCount(16), "the first device is as long as it was");
+    assert_eq!(both.first_block(GroupIndex(4)), second(8));
+    assert_eq!(
+        (both.group_len(GroupIndex(4)), both.group_len(GroupIndex(5))),
+        (BlockCount(32), BlockCount(9))
+    );
+    assert_eq!([3, 4, 5].map(|group| both.device_of(GroupIndex(group))), [0, 1, 1]);
+    assert_eq!(both.group_of(second(48)), Some(GroupIndex(5)));
+    for nowhere in [second(0), second(7), second(49), BlockAddress::new(2, 8).expect("few blocks")] {
+        assert_eq!(both.group_of(nowhere), None, "{nowhere}");
+    }
+    let grown = both.grown(blocks(8 + 2 * 32)).expect("longer");
+    assert_eq!((grown.devices(), grown.group_len(GroupIndex(5))), (&[128, 72][..], BlockCount(32)));
+    assert_eq!(grown.grown(blocks(71)), Err(GeometryError::Shrunk { blocks: 71, used: 72 }));
+}
+
+#[test]
+fn a_pool_has_a_bounded_number_of_devices_of_a_least_length() {
+    let needed = blocks(FURTHER_START + u64::from(GROUP_BLOCKS_MIN));
+    let mut geometry = Geometry::plan(blocks(128), TINY).expect("enough");
+    let too_small = GeometryError::TooSmall { bytes: needed - 4096, needed };
+    assert_eq!(geometry.joined(needed - 1), Err(too_small));
+    for _ in 1..DEVICES_MAX {
+        geometry = geometry.joined(needed).expect("one more");
+    }
+    assert_eq!(geometry.joined(needed), Err(GeometryError::TooManyDevices));
+    assert_eq!(geometry.devices().len(), DEVICES_MAX);
+}
+
+#[test]
+fn the_groups_of_a_pool_of_unequal_devices_fit_the_first_one_twice() {
+    let plan = |first, further: &[u64]| Geometry::plan_all(first, further, GeometryOptions::default());
+    let unequal = plan(64 << 20, &[1 << 40]).expect("both are used");
+    assert!(u64::from(unequal.group_blocks()) * 4096 < 32 << 20);
+    assert_eq!(unequal.device_of(GroupIndex(1)), 0);
+    let equal = plan(1 << 40, &[1 << 40, 1 << 40]).expect("large");
+    assert_eq!(equal.group_blocks(), GROUP_BLOCKS_MAX);
+    assert_eq!(plan(1 << 30, &[]), Geometry::plan(1 << 30, GeometryOptions::default()));
+}
+
 proptest! {
     #[test]
     fn groups_tile_the_space_behind_the_journal(geometry in any_geometry()) {
@@ -108,7 +155,7 @@ proptest! {
             prop_assert_eq!(geometry.group_of(first.offset_by(length.0 - 1)), Some(index));
             next += length.0;
         }
-        prop_assert!(geometry.device_blocks() - next < u64::from(GROUP_BLOCKS_MIN));
+        prop_assert!(geometry.devices()[0] - next < u64::from(GROUP_BLOCKS_MIN));
         prop_assert_eq!(geometry.group_of(BlockAddress(next)), None);
     }
 

@@ -3,8 +3,10 @@
 //! Data goes, in this order: where the hint says; into the hint's window; into a wholly free window of a loaded group, of
 //! a group worth loading, or of a new group as long as data is not spread too thin; into any free block. Of the groups with
 //! a free window, those go first in which the device holds space for free blocks already. A hint into a
-//! group that is not loaded asks for it to be loaded: otherwise every window would be torn in two by a restart.
+//! group that is not loaded asks for it to be loaded: otherwise every window would be torn in two by a restart. With several
+//! devices a new window is first of all on the device whose turn it is.
 
+use super::by_device::ByDevice;
 use super::search::Wanted;
 use super::shelves::Shelf;
 use super::{GroupIndex, GroupKind, Groups, NoRun, Placement, Run, index_at, number_of, run_at};
@@ -53,6 +55,9 @@ impl Groups {
             self.set_cursor(kind, number);
         }
         if kind == GroupKind::Data {
+            if let Some(outcome) = self.reserve_in_turn(wanted, placement.offset_in_window) {
+                return outcome;
+            }
             if let Some(run) = self.reserve_new_window(wanted, placement.offset_in_window) {
                 return Ok(run);
             }
@@ -114,18 +119,43 @@ impl Groups {
         }
         let is_early = self.counts.data.groups == 0 || self.counts.unused_groups < AHEAD_UNUSED;
         let may_load = self.shelves.next(Shelf::Promising(GroupKind::Data), 0).is_some();
-        if is_early || may_load || !self.is_data_crowded(1) {
+        if is_early || may_load {
             return None;
         }
-        let wanted = AHEAD_GROUPS * self.longest_group() / self.window.blocks();
-        let mut free = 0;
-        for (looked_at, number) in self.shelves.all(Shelf::Windows(GroupKind::Data)).enumerate() {
-            free += self.groups[number].windows_free();
-            if free >= wanted || looked_at >= AHEAD_LOOK_MAX {
-                return None;
-            }
+        if let Some(by_device) = &self.by_device {
+            return by_device.in_turn().into_iter().find_map(|device| self.data_wanted_on(by_device, device));
+        }
+        if !self.is_data_crowded(1) || self.has_windows_ahead(0..self.groups.len()) {
+            return None;
         }
         self.shelves.next(Shelf::Unused, 0).filter(|number| self.may_take(*number)).map(index_at)
+    }
+
+    /// Whether there are windows enough for a while in these groups.
+    fn has_windows_ahead(&self, groups: Range<usize>) -> bool {
+        let wanted = AHEAD_GROUPS * self.longest_group() / self.window.blocks();
+        let mut free = 0;
+        for (looked_at, number) in self.shelves.all_in(Shelf::Windows(GroupKind::Data), groups).enumerate() {
+            free += self.groups[number].windows_free();
+            if free >= wanted || looked_at >= AHEAD_LOOK_MAX {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The same for the groups of one of several devices, which share what is kept ahead.
+    fn data_wanted_on(&self, by_device: &ByDevice, device: usize) -> Option<GroupIndex> {
+        let data = by_device.counts_of(device).data;
+        let devices = units::length_of(by_device.len());
+        let floor = units::length_of(self.longest_group()) * SPREAD_GROUPS.div_ceil(devices);
+        let is_crowded = data.free().0 < data.taken().0 * (SPREAD_PART - 1) + floor;
+        let groups = by_device.groups_of(device);
+        if !is_crowded || self.has_windows_ahead(groups.clone()) {
+            return None;
+        }
+        let unused = self.shelves.next_in(Shelf::Unused, groups.start, groups)?;
+        self.may_take(unused).then(|| index_at(unused))
     }
 
     /// Whether only changes that need no further nodes should be made: what is left is for them, and for deletes.
@@ -187,14 +217,51 @@ impl Groups {
         range.map(|range| self.run_in(number, range))
     }
 
+    /// A window on the device that is owed most and can have one; `None` when there is one device, or none has a free
+    /// window.
+    fn reserve_in_turn(&mut self, wanted: Wanted, offset: u32) -> Option<Result<Run, NoRun>> {
+        let by_device = self.by_device.as_ref()?;
+        let (device, step) = by_device
+            .in_turn()
+            .into_iter()
+            .find_map(|device| self.next_window_on(by_device, device).map(|step| (device, step)))?;
+        let number = match step {
+            Ok(number) => number,
+            Err(no_run) => return Some(Err(no_run)),
+        };
+        if let Some(by_device) = &mut self.by_device {
+            by_device.charge(device, number);
+        }
+        Some(Ok(self.reserve_window_in(number, wanted, offset)))
+    }
+
+    /// The group of a device that has a free window, or how it gets one; `None` when it has none.
+    fn next_window_on(&self, by_device: &ByDevice, device: usize) -> Option<Result<usize, NoRun>> {
+        const DATA: GroupKind = GroupKind::Data;
+        let (groups, cursor) = (by_device.groups_of(device), by_device.cursor_of(device));
+        let next = |shelf| self.shelves.next_in(shelf, cursor, groups.clone());
+        if let Some(number) = next(Shelf::KeptWindows).or_else(|| next(Shelf::Windows(DATA))) {
+            return Some(Ok(number));
+        }
+        if let Some(number) = next(Shelf::Promising(DATA)) {
+            return Some(Err(NoRun::NeedsLoad(index_at(number))));
+        }
+        let unused = next(Shelf::Unused).filter(|number| self.may_take(*number))?;
+        Some(Err(NoRun::NeedsAllocation(index_at(unused))))
+    }
+
     fn reserve_new_window(&mut self, wanted: Wanted, offset: u32) -> Option<Run> {
         let shelves = [Shelf::KeptWindows, Shelf::Windows(GroupKind::Data)];
         let number = shelves.into_iter().find_map(|shelf| self.next(shelf, GroupKind::Data))?;
         self.set_cursor(GroupKind::Data, number);
+        Some(self.reserve_window_in(number, wanted, offset))
+    }
+
+    fn reserve_window_in(&mut self, number: usize, wanted: Wanted, offset: u32) -> Run {
         let offset = units::index_of(offset);
         let find = |group: &mut super::Group| group.reserve(|books| books.find_in_new_window(offset, wanted));
         let range = self.change(number, find).expect("a group on the shelf has a free window");
-        Some(self.run_in(number, range))
+        self.run_in(number, range)
     }
 
     pub(super) fn reserve_anywhere(&mut self, number: usize, wanted: Wanted) -> Run {

@@ -4,6 +4,7 @@
 //! only the shelves whose bit changed.
 
 use super::GroupKind;
+use std::ops::Range;
 
 /// What a group may be good for.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +128,13 @@ impl Shelves {
         set.first_from(from).or_else(|| set.first_from(0))
     }
 
+    /// The same among some groups.
+    pub(super) fn next_in(&self, shelf: Shelf, from: usize, groups: Range<usize>) -> Option<usize> {
+        let set = &self.sets[shelf.number()];
+        let at_or_after = |from: usize| set.first_from(from).filter(|group| *group < groups.end);
+        at_or_after(from.max(groups.start)).or_else(|| at_or_after(groups.start))
+    }
+
     pub(super) fn is_on(&self, shelf: Shelf, group: usize) -> bool {
         let words = &self.sets[shelf.number()].words;
         words.get(group / 64).is_some_and(|word| word >> (group % 64) & 1 == 1)
@@ -134,10 +142,15 @@ impl Shelves {
 
     /// All groups on the shelf, in order.
     pub(super) fn all(&self, shelf: Shelf) -> impl Iterator<Item = usize> {
+        self.all_in(shelf, 0..usize::MAX)
+    }
+
+    /// The same among some groups.
+    pub(super) fn all_in(&self, shelf: Shelf, groups: Range<usize>) -> impl Iterator<Item = usize> {
         let set = &self.sets[shelf.number()];
-        let mut from = 0;
+        let mut from = groups.start;
         std::iter::from_fn(move || {
-            let group = set.first_from(from)?;
+            let group = set.first_from(from).filter(|group| *group < groups.end)?;
             from = group + 1;
             Some(group)
         })
@@ -162,5 +175,8 @@ mod tests {
         shelves.shift(3, room.with(Shelf::Dirty), room.with_if(Shelf::Dirty, false));
         assert_eq!(shelves.next(Shelf::Dirty, 0), None);
         assert_eq!(shelves.all(Shelf::Room(GroupKind::Data)).collect::<Vec<_>>(), [3, 200]);
+        let among = |from, groups| shelves.next_in(Shelf::Room(GroupKind::Data), from, groups);
+        assert_eq!((among(0, 0..200), among(4, 0..200), among(4, 0..201)), (Some(3), Some(3), Some(200)));
+        assert_eq!((among(0, 4..200), among(250, 4..300)), (None, Some(200)));
     }
 }

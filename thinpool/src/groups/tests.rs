@@ -1,5 +1,6 @@
 //! Claims about the allocator; `model` holds it against a naive one.
 
+mod devices;
 mod lazy;
 mod metadata;
 mod model;

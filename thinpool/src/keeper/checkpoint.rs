@@ -165,7 +165,7 @@ fn next_superblock(core: &Core, frozen: &Frozen, state: State) -> Superblock {
     superblock.group_table_root = meta.groups.root_pointer();
     superblock.next_layer = frozen.next_layer;
     superblock.next_line = frozen.next_line;
-    superblock.device_blocks = core.geometry.read().device_blocks();
+    superblock.set_lengths(&core.geometry.read());
     superblock
 }
 

@@ -1,6 +1,7 @@
 //! Claims about labels.
 
 use super::{CHECKSUM, Foreign, Label, LabelError, VERSION};
+use crate::ids::DeviceId;
 use cow_tree::units::PoolId;
 use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -12,6 +13,7 @@ fn label() -> Label {
         device_bytes: 1 << 30,
         created_unix: 1_700_000_000,
         name: "tank".to_owned(),
+        device_id: DeviceId::default(),
     }
 }
 
@@ -44,6 +46,15 @@ fn names_up_to_the_bound_come_back() {
         let label = Label { name: name.to_owned(), ..label() };
         assert_eq!(Label::parse(&label.encode()), Ok(label));
     }
+}
+
+#[test]
+fn the_label_of_a_further_device_has_its_own_id() {
+    let further = Label { device_index: 2, device_count: 3, device_id: DeviceId([7; 16]), ..label() };
+    let page = further.encode();
+    assert_eq!(page[32..40], [2, 0, 0, 0, 3, 0, 0, 0]);
+    assert_eq!(page[316..332], [7; 16]);
+    assert_eq!(Label::parse(&page), Ok(further));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::features::Bits;
 use super::fields::{Field, Row, fills, text_field};
+use super::further::{self, Further, TABLE_BYTES};
 use super::{Features, HOST_BYTES_MAX, Opener, State, Superblock};
 use crate::geometry::{GeometryError, superblock_homes};
 use crate::ids::{COUNT_END, ID_END};
@@ -45,7 +46,9 @@ const DEVICE_BLOCKS: Field<8> = Field::at(312);
 const JOURNAL_START: Field<8> = Field::at(320);
 const JOURNAL_BLOCKS: Field<8> = Field::at(328);
 const GROUP_BLOCKS: Field<4> = Field::at(336);
-const REST: Field<3756> = Field::at(340);
+const FURTHER_COUNT: Field<4> = Field::at(340);
+const FURTHER: Field<TABLE_BYTES> = Field::at(344);
+const REST: Field<3392> = Field::at(704);
 
 pub(crate) const LAYOUT: &[Row] = &[
     MAGIC_AT.row("magic"),
@@ -76,6 +79,8 @@ pub(crate) const LAYOUT: &[Row] = &[
     JOURNAL_START.row("journal start"),
     JOURNAL_BLOCKS.row("journal blocks"),
     GROUP_BLOCKS.row("group blocks"),
+    FURTHER_COUNT.row("number of further devices"),
+    FURTHER.row("further devices"),
     REST.row("zero"),
 ];
 const _: () = assert!(fills(LAYOUT, BLOCK_BYTES));
@@ -163,6 +168,8 @@ impl Superblock {
         JOURNAL_START.put_u64(page, self.journal_start);
         JOURNAL_BLOCKS.put_u64(page, self.journal_blocks);
         GROUP_BLOCKS.put_u32(page, self.group_blocks);
+        FURTHER_COUNT.put_u32(page, u32::try_from(self.further.len()).expect("a pool has few devices"));
+        FURTHER.put(page, further::encode(&self.further));
     }
 
     fn encode_opening(&self, page: &mut Page) {
@@ -218,6 +225,7 @@ impl Superblock {
             journal_start: JOURNAL_START.u64(page),
             journal_blocks: JOURNAL_BLOCKS.u64(page),
             group_blocks: GROUP_BLOCKS.u32(page),
+            further: parse_further(page)?,
         };
         superblock.check_counters()?;
         let geometry = superblock.geometry().map_err(CopyDamage::Geometry)?;
@@ -283,6 +291,15 @@ fn parse_features(page: &Page) -> Features {
         read_only_compatible: READ_ONLY_COMPATIBLE.u64(page),
         incompatible: INCOMPATIBLE.u64(page),
     }
+}
+
+/// Whoever does not know of further devices must not open the pool, so the flag is there exactly when they are.
+fn parse_further(page: &Page) -> Result<Vec<Further>, CopyDamage> {
+    let further = further::parse(FURTHER_COUNT.u32(page), &FURTHER.get(page))?;
+    if further.is_empty() == parse_features(page).has_several_devices() {
+        return Err(CopyDamage::Field("number of further devices"));
+    }
+    Ok(further)
 }
 
 fn parse_state(page: &Page) -> Result<State, CopyDamage> {

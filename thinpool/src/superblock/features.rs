@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Three words of flags. This build knows none yet, so every bit set is an unknown one.
+/// Three words of flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Features {
     /// May be ignored, even by writers, which zero what such a feature keeps in reserved bytes.
@@ -14,13 +14,24 @@ pub(crate) struct Features {
 }
 
 const KNOWN_READ_ONLY_COMPATIBLE: u64 = 0;
-const KNOWN_INCOMPATIBLE: u64 = 0;
+const KNOWN_INCOMPATIBLE: u64 = SEVERAL_DEVICES;
+
+/// Incompatible bit 0: the pool has further devices.
+const SEVERAL_DEVICES: u64 = 1;
 
 impl Features {
     /// Bits for which the pool may only be read; 0 if it may be written.
     #[must_use]
     pub(crate) fn unknown_read_only_compatible(&self) -> u64 {
         self.read_only_compatible & !KNOWN_READ_ONLY_COMPATIBLE
+    }
+
+    pub(crate) fn set_several_devices(&mut self) {
+        self.incompatible |= SEVERAL_DEVICES;
+    }
+
+    pub(super) fn has_several_devices(&self) -> bool {
+        self.incompatible & SEVERAL_DEVICES != 0
     }
 
     pub(super) fn unknown_incompatible(&self) -> u64 {

@@ -2,23 +2,25 @@
 //! record, and the constants. Where a layout is a table in the code, the rows are compared; where it is not, a structure
 //! is made and its bytes are looked for where the document says.
 
-use super::{HOST_BYTES_MAX, LAYOUT, ROOT_LAYOUT, Superblock};
+use super::{FURTHER_LAYOUT, HOST_BYTES_MAX, LAYOUT, ROOT_LAYOUT, Superblock};
 use crate::body::LayerBody;
 use crate::catalog::layer::Layer;
 use crate::catalog::stored::{self, Value};
 use crate::codec;
 use crate::geometry::{
-    GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex, JOURNAL_BLOCKS_MAX,
-    JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
+    DEVICES_MAX, FURTHER_START, GROUP_BLOCKS_MAX, GROUP_BLOCKS_MIN, Geometry, GeometryOptions, GroupIndex,
+    JOURNAL_BLOCKS_MAX, JOURNAL_BLOCKS_MIN, JOURNAL_START, LABEL_BLOCK, Slot, superblock_homes,
 };
 use crate::groups::{FrozenGroup, GroupKind, GroupSettings, Groups, Placement};
-use crate::ids::{EntryId, LayerId};
+use crate::ids::{DeviceId, EntryId, LayerId};
 use crate::journal::{self, Position, Ring};
 use crate::label::{self, FORMAT_VERSION, Label, POOL_NAME_BYTES_MAX};
+use crate::mark;
 use crate::name::NAME_BYTES_MAX;
 use crate::record::{Change, NewClone, NewEntry, NewSnapshot, Record};
 use crate::superblock::fields::Row;
 use crate::tail::{self, LANE_BYTES_MAX, LANE_BYTES_MIN, LANES_MAX, Shape, Tail};
+use crate::whereabouts;
 use cow_tree::units::{
     BLOCK_ADDRESS_BITS, BLOCK_BYTES, BLOCK_IN_DEVICE_BITS, BlockAddress, BlockCount, Generation,
     LogicalBlock, PoolId, Tag,
@@ -81,6 +83,9 @@ fn the_document_shows_every_layout_of_the_code() {
     shows("Label block", label::LAYOUT);
     shows("Superblock copy", LAYOUT);
     shows("Root in a superblock", ROOT_LAYOUT);
+    shows("Further device", FURTHER_LAYOUT);
+    shows("Mark", mark::LAYOUT);
+    shows("Whereabouts", whereabouts::LAYOUT);
     shows("Batch header", journal::LAYOUT);
     shows("Frame", journal::FRAME_LAYOUT);
     shows("Tail header", tail::HEADER_LAYOUT);
@@ -360,6 +365,8 @@ fn places_and_magics() -> Vec<(&'static str, String)> {
         ("magic of a bitmap page", text(&bitmap[..8])),
         ("magic of a node", text(&node[..4])),
         ("magic of a crash tail", text(&tail.bytes()[..8])),
+        ("devices of a pool, most", DEVICES_MAX.to_string()),
+        ("first block of the groups of a further device", FURTHER_START.to_string()),
         ("block of the label", LABEL_BLOCK.to_string()),
         ("blocks of superblock slot 0", blocks(2)),
         ("blocks of superblock slot 1", blocks(3)),
@@ -375,6 +382,7 @@ fn label_block() -> [u8; BLOCK_BYTES] {
         device_bytes: 1 << 20,
         created_unix: 0,
         name: "p".to_owned(),
+        device_id: DeviceId::default(),
     };
     label.encode()
 }

@@ -3,8 +3,9 @@
 use super::choose::Choice;
 use super::codec::{CHECKSUM, VERSION};
 use super::features::Bits;
-use super::{CopyDamage, Features, Opener, State, Superblock, SuperblockError, choose};
+use super::{CopyDamage, Features, Further, Opener, State, Superblock, SuperblockError, choose};
 use crate::geometry::{Geometry, GeometryOptions, superblock_places};
+use crate::ids::DeviceId;
 use crate::journal::{BatchNumber, Position};
 use cow_tree::Pointer;
 use cow_tree::units::{BlockAddress, Generation, PoolId, Tag};
@@ -192,13 +193,53 @@ fn unknown_features_refuse_or_forbid_writing() {
         write(&mut disk, &Superblock { features, ..superblock(8) });
         read(&disk)
     };
-    let refused = with(Features { incompatible: 0b1001, ..Features::default() }).expect_err("unknown bits");
-    assert_eq!(refused, SuperblockError::Incompatible(Bits(9)));
-    assert!(refused.to_string().ends_with("(incompatible feature bits 0, 3)"));
+    let refused = with(Features { incompatible: 0b1010, ..Features::default() }).expect_err("unknown bits");
+    assert_eq!(refused, SuperblockError::Incompatible(Bits(0b1010)));
+    assert!(refused.to_string().ends_with("(incompatible feature bits 1, 3)"));
     let readable = with(Features { read_only_compatible: 2, ..Features::default() }).expect("may be read");
     assert_eq!(readable.superblock.features.unknown_read_only_compatible(), 2);
     let ignorable = with(Features { compatible: 2, ..Features::default() }).expect("may be ignored");
     assert_eq!(ignorable.superblock.features.unknown_read_only_compatible(), 0);
+}
+
+/// With two further devices.
+fn of_three_devices() -> Superblock {
+    let mut superblock = superblock(6);
+    for (byte, blocks) in [(1, 40), (2, 50)] {
+        superblock.join(Further { id: DeviceId([byte; 16]), blocks });
+    }
+    superblock
+}
+
+#[test]
+fn further_devices_come_back_and_an_older_build_refuses_them() {
+    let superblock = of_three_devices();
+    let [(home, page), _] = superblock.copies();
+    assert_eq!(Superblock::parse(&page, home, POOL).as_ref(), Ok(&superblock));
+    assert_eq!(page[64..72], [1, 0, 0, 0, 0, 0, 0, 0], "incompatible bit 0");
+    assert_eq!(page[340..344], [2, 0, 0, 0]);
+    assert_eq!(page[344..360], [1; 16]);
+    assert_eq!(page[360..368], [40, 0, 0, 0, 0, 0, 0, 0]);
+    let geometry = superblock.geometry().expect("it was parsed");
+    assert_eq!(geometry.devices(), [128, 40, 50]);
+}
+
+#[test]
+fn further_devices_that_cannot_be_are_damage() {
+    let damage = |change: &dyn Fn(&mut [u8; 4096])| {
+        let [(home, mut page), _] = of_three_devices().copies();
+        change(&mut page);
+        reseal(&mut page);
+        match Superblock::parse(&page, home, POOL) {
+            Err(super::codec::Rejected::Damaged(damage)) => damage,
+            other => panic!("damage, not {other:?}"),
+        }
+    };
+    let number = CopyDamage::Field("number of further devices");
+    assert_eq!(damage(&|page| page[340] = 16), number);
+    assert_eq!(damage(&|page| page[340] = 0), number, "the flag says that there are some");
+    assert_eq!(damage(&|page| page[64] = 0), number, "a build that knows of none would open it");
+    assert!(matches!(damage(&|page| page[360] = 3), CopyDamage::Geometry(_)), "three blocks hold no group");
 }
 
 #[test]

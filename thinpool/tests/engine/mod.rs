@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thinpool::{
     Access, Action, Attachment, Channel, CheckReport, Command, CreateOptions, Depths, Entry, Error,
-    ExtentStatus, GeometryOptions, Keeper, Limits, Name, Opening, Outcome, Payload, Pool, Request,
+    ExtentStatus, GeometryOptions, Keeper, Limits, Name, NewDevice, Opening, Outcome, Payload, Pool, Request,
     RequestError, Shape, Status, Tail, ZeroSpace,
 };
 
@@ -55,6 +55,8 @@ pub(crate) fn small_tail() -> Tail {
 
 pub(crate) struct Engine {
     pub(crate) device: Arc<dyn Device>,
+    /// The devices of the pool after the first.
+    pub(crate) further: Vec<Arc<dyn Device>>,
     pub(crate) tail: Tail,
     pub(crate) pool: Pool,
     pub(crate) keeper: Keeper,
@@ -106,11 +108,23 @@ impl Engine {
     }
 
     pub(crate) fn open_as(device: Arc<dyn Device>, tail: Tail, how: Opening) -> Result<Self, Error> {
+        Self::open_all(vec![device], None, tail, how)
+    }
+
+    pub(crate) fn open_all(
+        mut devices: Vec<Arc<dyn Device>>,
+        joining: Option<NewDevice>,
+        tail: Tail,
+        how: Opening,
+    ) -> Result<Self, Error> {
         let (limits, number) = (how.limits, how.incarnation[0]);
-        let (pool, keeper) = thinpool::open(device.clone(), tail.clone(), how)?;
+        let (pool, keeper) = thinpool::open_all(devices.clone(), joining.clone(), tail.clone(), how)?;
         let channel = pool.channel()?;
+        let device = devices.remove(0);
+        devices.extend(joining.map(|new| new.device));
         Ok(Self {
             device,
+            further: devices,
             tail,
             pool,
             keeper,
@@ -124,17 +138,23 @@ impl Engine {
 
     /// The process dies: what it had acknowledged stays in the device and in the tail.
     pub(crate) fn kill(self) -> Self {
-        let Self { device, tail, pool, keeper, channel, openings, limits, .. } = self;
+        let devices = self.devices();
+        let Self { tail, pool, keeper, channel, openings, limits, .. } = self;
         let image = tail.image();
         drop((keeper, channel, pool));
         let tail = Tail::from_image(&image).expect("an image of a tail is a tail");
-        Self::open(device, tail, openings + 1, limits).expect("a killed pool opens")
+        Self::open_all(devices, None, tail, opening(openings + 1, limits)).expect("a killed pool opens")
     }
 
     pub(crate) fn close(mut self) -> Self {
         self.run(Command::Close).expect("a healthy pool closes");
-        let Self { device, tail, openings, limits, .. } = self;
-        Self::open(device, tail, openings + 1, limits).expect("a closed pool opens")
+        let devices = self.devices();
+        let Self { tail, openings, limits, .. } = self;
+        Self::open_all(devices, None, tail, opening(openings + 1, limits)).expect("a closed pool opens")
+    }
+
+    pub(crate) fn devices(&self) -> Vec<Arc<dyn Device>> {
+        std::iter::once(&self.device).chain(&self.further).cloned().collect()
     }
 
     pub(crate) fn tick(&mut self) -> bool {
