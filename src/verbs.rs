@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if !verb.is_list() {
         refuse_list_options(&view)?;
     }
-    let pool = PoolChoice { others: devices, ..PoolChoice::new(pool, api, io.into()) };
+    let mut pool = PoolChoice::new(pool, api, io.into());
+    pool.others = devices;
     let style = Style { format: view.output, exact_bytes: view.bytes };
     match verb {
         Verb::Pool(verb) => return run_pool(verb, &pool, &view, style),

@@ -32,7 +32,7 @@ pub(super) fn run(
     let first = pool.path()?;
     let pool_id = pool_file::identify(&first)?;
     let directory = RunDirectory::choose()?;
-    if Client::connect(&directory.control_socket(pool_id))?.is_some() {
+    if Client::connect(&directory.control_socket(pool_id), "")?.is_some() {
         let why = "a daemon serves the pool, and a device joins it only while it is opened";
         return Err(Failure::new(Code::Conflict, WHAT, why, "stop offshoot serve, then the same command"));
     }

@@ -4,6 +4,8 @@
 //!
 //! `OFFSHOOT_SECONDS` says how long to go on instead, `OFFSHOOT_SEED` chooses what the guests do.
 
+#[path = "../api_client/mod.rs"]
+mod api_client;
 #[path = "../cli_program/mod.rs"]
 mod cli_program;
 mod control;
