@@ -30,8 +30,12 @@ fn limits(iops: u64, bytes_per_second: u64) -> RateLimits {
     RateLimits { iops: rate(iops), bytes_per_second: rate(bytes_per_second), burst: BURST }
 }
 
-/// Requests answered in a second, with [`DEPTH`] of them always under way.
 fn rate(client: &mut Client, kind: u16, length: u32) -> f64 {
+    rate_in(MEASURED, client, kind, length)
+}
+
+/// Requests answered in a second, with [`DEPTH`] of them always under way.
+fn rate_in(measured: Duration, client: &mut Client, kind: u16, length: u32) -> f64 {
     let payload = vec![7; if kind == WRITE { index(length) } else { 0 }];
     let expected = if kind == READ { index(length) } else { 0 };
     let mut asked = 0;
@@ -51,7 +55,7 @@ fn rate(client: &mut Client, kind: u16, length: u32) -> f64 {
         f64::from(count) / begun.elapsed().as_secs_f64()
     };
     answer(client, 4 * BURST);
-    let rate = answer(client, MEASURED);
+    let rate = answer(client, measured);
     (0..DEPTH).for_each(|_| assert_eq!(client.reply(expected).errno, 0));
     rate
 }
@@ -119,22 +123,25 @@ fn a_neighbour_is_not_held_up() {
     let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB), ("neighbour", 16 * MIB)]);
     let mut neighbour = served.open_simple("neighbour");
-    let alone = rate(&mut neighbour, READ, 4096);
-    served.server.set_rate_limits("desk", limits(10, 0));
     // As many as there are workers, twice: some of them wait on the neighbour's.
     let mut waiting: Vec<_> = (0..4).map(|_| served.open_simple("desk")).collect();
-    for client in &mut waiting {
-        for _ in 0..10 {
-            client.ask(READ, 0, 0, 4096, b"");
+    let (mut alone, mut beside) = (0.0_f64, 0.0_f64);
+    // In turn, and the best of each: the machine has other things to do as well.
+    for _ in 0..4 {
+        alone = alone.max(rate_in(MEASURED / 4, &mut neighbour, READ, 4096));
+        served.server.set_rate_limits("desk", limits(1, 0));
+        for _ in 0..4 {
+            waiting.iter_mut().for_each(|client| client.send(&request(READ, 0, 1, 0, 4096)));
+        }
+        beside = beside.max(rate_in(MEASURED / 4, &mut neighbour, READ, 4096));
+        served.server.set_rate_limits("desk", RateLimits::NONE);
+        for _ in 0..4 {
+            waiting.iter_mut().for_each(|client| assert_eq!(client.reply(4096).errno, 0));
         }
     }
-    let beside = rate(&mut neighbour, READ, 4096);
-    assert!(beside > alone / 2.0, "{beside:.0} a second, and {alone:.0} alone");
+    assert!(beside > alone * 0.6, "{beside:.0} a second, and {alone:.0} alone");
     neighbour.disconnect();
-    for mut client in waiting {
-        (0..10).for_each(|_| assert_eq!(client.reply(4096).errno, 0));
-        client.disconnect();
-    }
+    waiting.into_iter().for_each(Client::disconnect);
     served.end();
 }
 

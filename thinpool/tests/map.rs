@@ -147,7 +147,8 @@ fn a_long_map_lets_others_go_first_also_behind_nodes_that_had_to_be_read() {
         replies.clear();
         turns += u64::from(!engine.channel.is_device_busy());
     };
-    assert!(turns >= 2 * (mappings - 300) / TURN_LOOKS, "{turns} turns behind the last node");
+    // The first one ends where the last node came.
+    assert!(turns + 1 >= 2 * (mappings - 300) / TURN_LOOKS, "{turns} turns behind the last node");
     let Ok(Payload::Extents(extents)) = whole else { panic!("extents are told") };
     let expected = [ExtentKind::Own, ExtentKind::Hole].map(|kind| ExtentStatus { length: BLOCK, kind });
     assert_eq!(extents.len(), usize::try_from(2 * mappings).expect("small"));

@@ -72,8 +72,12 @@ fn again(driver: &mut Driver, ask: Ask) -> u32 {
     u32::try_from(answers.len()).expect("few")
 }
 
-/// Requests answered in a second, with [`DEPTH`] of them always under way.
 fn rate(driver: &mut Driver, ask: Ask) -> f64 {
+    rate_in(MEASURED, driver, ask)
+}
+
+/// Requests answered in a second, with [`DEPTH`] of them always under way.
+fn rate_in(measured: Duration, driver: &mut Driver, ask: Ask) -> f64 {
     (0..DEPTH).for_each(|slot| driver.submit(slot, ask).expect("a free slot"));
     driver.kick().expect("a device that listens");
     let mut measure = |time: Duration| {
@@ -84,7 +88,7 @@ fn rate(driver: &mut Driver, ask: Ask) -> f64 {
         f64::from(count) / begun.elapsed().as_secs_f64()
     };
     measure(4 * BURST);
-    let rate = measure(MEASURED);
+    let rate = measure(measured);
     let mut answers = Vec::new();
     while answers.len() < DEPTH {
         driver.wait(PATIENCE_MS).expect("a device that answers");
@@ -185,16 +189,31 @@ fn a_neighbour_is_not_held_up() {
     let served = Served::start(&[("desk", 8 * MIB), ("neighbour", 8 * MIB)]);
     let ask = Ask::Read { offset: 0, length: 4096 };
     let mut neighbour = export(&served, "neighbour", RateLimits::NONE, 4096);
-    let alone = rate(&mut neighbour, ask);
-    let mut desk = export(&served, "desk", limits(1, 0), 4096);
-    // Both workers have a ring on which requests wait.
-    for (queue, slot) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
-        desk.turn_to(queue);
-        desk.submit(slot, ask).expect("a free slot");
-        desk.kick().expect("a device that listens");
+    let mut desk = export(&served, "desk", RateLimits::NONE, 4096);
+    let set = |limits| served.server.set_rate_limits(&name("desk"), limits).expect("it is exported");
+    let (mut alone, mut beside) = (0.0_f64, 0.0_f64);
+    // In turn, and the best of each: the machine has other things to do as well.
+    for _ in 0..4 {
+        alone = alone.max(rate_in(MEASURED / 4, &mut neighbour, ask));
+        set(limits(1, 0));
+        // Both workers have a ring on which requests wait.
+        for (queue, slot) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
+            desk.turn_to(queue);
+            desk.submit(slot, ask).expect("a free slot");
+            desk.kick().expect("a device that listens");
+        }
+        beside = beside.max(rate_in(MEASURED / 4, &mut neighbour, ask));
+        set(RateLimits::NONE);
+        for queue in 0..2 {
+            desk.turn_to(queue);
+            let mut answers = Vec::new();
+            while answers.len() < 2 {
+                desk.wait(PATIENCE_MS).expect("a device that answers");
+                desk.answers(&mut answers);
+            }
+        }
     }
-    let beside = rate(&mut neighbour, ask);
-    assert!(beside > alone / 2.0, "{beside:.0} a second, and {alone:.0} alone");
+    assert!(beside > alone * 0.6, "{beside:.0} a second, and {alone:.0} alone");
     drop((desk, neighbour));
     served.end();
 }
