@@ -4,7 +4,7 @@
 mod api_client;
 mod cli_program;
 
-use api_client::{Answer, call, raw, socket_in};
+use api_client::{Answer, call, hear, raw, socket_in};
 use cli_program::{Daemon, Place, end};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::time::Duration;
 
 fn get(place: &Place, path: &str) -> Answer {
     call(&socket_in(place.run_directory()), "GET", path, &Value::Null).expect("the daemon answers")
@@ -54,7 +55,7 @@ fn nonsense_is_answered_or_hung_up_on_and_the_daemon_goes_on() {
         "POST /v1/pools/p/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n\u{7f}",
         "\u{1}\u{2}\r\n\r\n",
     ] {
-        let answer = raw(&socket, request).unwrap_or_default();
+        let answer = hear(&socket, request, Duration::from_millis(500)).unwrap_or_default();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{request:?}: {answer}");
     }
     let long = json!({"names": ["v".repeat(9 << 20)], "size": 4096});
@@ -270,6 +271,7 @@ fn every_change_is_in_the_history_with_its_outcome() {
         .map(|record| (record["command"].as_str().expect("text"), record["failure"].is_null()))
         .collect();
     let expected = [
+        ("pool create", true),
         ("volume create", true),
         ("snap create", true),
         ("snap create", false),
@@ -277,8 +279,8 @@ fn every_change_is_in_the_history_with_its_outcome() {
         ("rm", true),
     ];
     assert_eq!(seen, expected);
-    assert_eq!(records["items"][1]["order"]["names"], json!(["v@s"]));
-    assert!(records["items"][3]["job"].as_str().is_some_and(|job| job.starts_with("j-")));
+    assert_eq!(records["items"][2]["order"]["names"], json!(["v@s"]));
+    assert!(records["items"][4]["job"].as_str().is_some_and(|job| job.starts_with("j-")));
     let file = place.state_directory().join("history.jsonl");
     assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
 }

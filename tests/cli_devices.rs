@@ -66,7 +66,7 @@ fn a_pool_on_three_files_gives_each_its_share_and_is_there_after_a_kill() {
         assert!(*device > 10 && device.abs_diff(share) <= 3, "{mapped:?} of {room:?}");
     }
     assert_eq!(figures(&place, "size"), [128, 128, 128]);
-    place.ok(&["clone", "golden@v1", "desk"]);
+    place.ok(&["clone", "create", "golden@v1", "desk"]);
     let daemon = place.serve(&[]);
     (0..40).for_each(|number| write(&place, "desk", number * 512, 9));
     assert_eq!(figures(&place, "size"), [128, 128, 128], "the daemon tells them, too");

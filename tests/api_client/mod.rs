@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What came back; the body is `Null` where it is no JSON.
 #[derive(Debug)]
@@ -40,11 +41,21 @@ pub(crate) fn call(socket: &Path, method: &str, path: &str, body: &Value) -> Opt
     Some(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
+/// Longest silence after which nothing more is expected.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// All that is said until the daemon hangs up.
 pub(crate) fn raw(socket: &Path, request: &str) -> Option<String> {
+    hear(socket, request, PATIENCE)
+}
+
+/// All that is said until the daemon hangs up, or says nothing for so long.
+pub(crate) fn hear(socket: &Path, request: &str, patience: Duration) -> Option<String> {
     let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
+    // What was heard until it became silent counts.
+    let _silent_is_fine = stream.read_to_end(&mut answer);
     (!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned())
 }
