@@ -92,7 +92,7 @@ impl Config {
             }
         };
         toml::from_str(&text).map_err(|error| {
-            let place = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+            let place = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let place = place.map_or(String::new(), |line| format!(" line {line}"));
             refused(Code::Usage, format!("{}{place}: {}", path.display(), error.message()))
         })

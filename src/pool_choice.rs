@@ -51,7 +51,10 @@ impl PoolChoice {
     pub(crate) fn of<'a>(&self, names: impl IntoIterator<Item = &'a mut String>) -> Result<Self, Failure> {
         let mut prefix = self.prefix.clone();
         for name in names {
-            let Some((own, rest)) = name.split_once('/') else { continue };
+            // What is no pool's name is no name of anything, and whoever reads the whole says why.
+            let is_name =
+                |text: &str| text.parse::<thinpool::Name>().is_ok_and(|name| name.point().is_none());
+            let Some((own, rest)) = name.split_once('/').filter(|(own, _)| is_name(own)) else { continue };
             if prefix.as_deref().is_some_and(|other| other != own) {
                 let why = "the names are of several pools";
                 return Err(Failure::new(Code::Usage, "nothing was done", why, "a command for each pool"));

@@ -151,7 +151,7 @@ fn on_another_machine(place: &Place, script: &str) -> cli_program::Ended {
 #[test]
 fn a_pool_moves_to_another_machine_and_back() {
     let place = killed();
-    let ended = on_another_machine(&place, "$OFFSHOOT snapshot v@there && $OFFSHOOT pool check");
+    let ended = on_another_machine(&place, "$OFFSHOOT snap create v@there && $OFFSHOOT pool check");
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("when its machine stopped; all that was flushed is there"), "{}", ended.err);
     assert_eq!(read(&place, "v", 3), 0, "what was not flushed was lost with its machine");
@@ -180,5 +180,5 @@ fn a_file_system_that_runs_full_ends_an_import_and_not_the_pool() {
     assert_eq!(ended.code, Some(0), "{} {said}", ended.err);
     let left: serde_json::Value = serde_json::from_str(&ended.out).expect("a listing");
     assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
-    assert!(said.contains("error: golden@v1 was not imported\nwhy: "), "{said}");
+    assert!(said.contains("error: golden@v1 was not imported (OFFSHOOT0501)\nwhy: "), "{said}");
 }

@@ -112,9 +112,9 @@ fn each_command_gives_one_document_on_request_and_no_data_otherwise() {
     let day: [(&str, &str); 14] = [
         ("PoolCreated", "pool create p.pool --size 64M"),
         ("Import", "image import golden@v1 v1.raw"),
-        ("Cloned", "clone golden@v1 desk-{1..3}"),
-        ("SnapshotsTaken", "snapshot desk-{1..2}@s"),
-        ("RolledBack", "rollback --yes desk-1@s"),
+        ("Cloned", "clone create golden@v1 desk-{1..3}"),
+        ("SnapshotsTaken", "snap create desk-{1..2}@s"),
+        ("RolledBack", "snap rollback --yes desk-1@s"),
         ("VolumesCreated", "volume create a b --size 1M"),
         ("VolumeResized", "volume resize a --size 2M"),
         ("Removed", "rm --yes --recursive a b desk-1"),
@@ -215,7 +215,7 @@ fn help_and_version_are_data() {
     let place = Place::new();
     assert!(place.ok(&["--version"]).starts_with("offshoot "));
     assert!(place.ok(&["--help"]).contains("Exit codes: 0 ok"));
-    for verb in ["pool", "image", "volume", "clone", "snapshot", "rollback", "rm", "ls", "df", "serve"] {
+    for verb in ["pool", "image", "volume", "clone", "snap", "export", "rm", "ls", "df", "serve"] {
         place.ok(&[verb, "--help"]);
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct GrowOrder {
 }
 
 /// A volume, snapshot or version to be served over vhost-user-blk.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExportOrder {
     pub(crate) name: String,
