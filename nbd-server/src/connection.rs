@@ -258,7 +258,7 @@ impl Connection {
         pause
     }
 
-    /// Returns when a request may begin: in its turn, or at once when the client is cut off or the server closes.
+    /// Returns when a request may begin: in its turn, or at once when the client is cut off or the server closes (W10).
     async fn wait_for_turn(&self, worker: &Worker, limiter: &RateLimiter, request: &Request, turn: Turn) {
         self.waits_for_turn.set(true);
         let mut turn = Some(turn);

@@ -32,6 +32,8 @@
 //! * W7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.
 //! * W8: no work on the pool is done for a client that has not named an export; nothing is opened before GO.
 //! * W9: before TLS, where it is required, a client learns nothing; what it sent and agreed before TLS counts for nothing.
+//! * W10: the limits of an export hold back one request of a connection at a time, in the order of the stream, and nothing is
+//!   read behind it. Nobody waits who is cut off, nor when the server closes.
 #![forbid(unsafe_code)]
 
 mod acceptor;

@@ -17,6 +17,7 @@ pub(super) fn run(pool: &PoolChoice, mut clone: CloneArguments, style: Style) ->
     let pool = pool.of(clone.names.iter_mut().chain([&mut clone.source]))?;
     let names = names::expand(&clone.names, &what)?;
     names::require_point(&names, Point::Forbidden, &what)?;
+    names::require_point(std::slice::from_ref(&clone.source), Point::Required, &what)?;
     let count = names.len();
     let order = Ask::Clone(CloneOrder {
         source: clone.source.clone(),

@@ -24,6 +24,8 @@
 //! * V6: a volume's one read-write attachment lives as long as its export, not as long as a connection.
 //! * V7: every head that is used is counted once, before its driver can see that it is used; counters live as long as their
 //!   export.
+//! * V8: the limits of an export hold back one request of a ring at a time, in the order of the ring; it holds no memory, and
+//!   nothing is taken behind it. A ring that is to stop does not wait.
 #![deny(unsafe_code)]
 
 mod address_space;

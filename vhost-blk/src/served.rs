@@ -1,7 +1,7 @@
-//! A ring a worker has, and the request of it that waits for its turn.
+//! A ring a worker has, and the request of it that waits for its turn (V8).
 //!
-//! What waits is a request that was taken and is not prepared yet: it holds no memory. Nothing more is taken from its ring
-//! meanwhile, nor do other transfers of the ring go on; so the driver's requests begin in their order.
+//! What waits is a request that was taken and is not prepared yet. Nothing more is taken from its ring meanwhile, nor do other
+//! transfers of the ring go on; so the driver's requests begin in their order.
 
 use crate::clock::{Clock, Moment};
 use crate::completion::{Pending, deliver};
@@ -79,7 +79,7 @@ impl Served {
         self.held.is_some()
     }
 
-    /// The request that has waited long enough. A ring that stops waits no longer (V4).
+    /// The request that has waited long enough. A ring that stops waits no longer (V4, V8).
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<usize> {
         let is_stopping = self.stopping.is_some();
         let may_begin = |held: &mut Held| is_stopping || held.wait(now).is_zero();
