@@ -4,6 +4,7 @@
 use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
+use crate::image_export;
 use crate::import;
 use crate::wire::{Answer, Ask, EntryView, StatusView};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Entries => Ok(Answer::Entries { items: pool.entries().iter().map(EntryView::from).collect() }),
         Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
+        Ask::ExportImage(order) => image_export::run(pool, &order, watcher).map(Answer::ImageExported),
         Ask::Export(ref order) => {
             held.doors(describe(&ask))?.export(order).map(Box::new).map(Answer::Exported)
         }
@@ -104,6 +106,7 @@ fn describe(ask: &Ask) -> String {
         Ask::Grow { .. } => "the pool was not grown".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
+        Ask::ExportImage(order) => format!("{} was not exported", order.name),
         Ask::Export(order) => format!("{} was not exported", order.name),
         Ask::Unexport { name } => format!("{name} is exported as before"),
     }
@@ -130,6 +133,7 @@ fn lower(ask: Ask, what: &str) -> Result<Command, Failure> {
         Ask::Entries
         | Ask::Status
         | Ask::Import(_)
+        | Ask::ExportImage(_)
         | Ask::Export(_)
         | Ask::Unexport { .. }
         | Ask::Exports => {

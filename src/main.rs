@@ -19,21 +19,27 @@
 mod alert;
 mod arguments;
 mod brace;
+mod calls;
 mod clock;
 mod confirm;
+mod contained;
 mod crash_tail;
 mod daemon;
 mod doors;
 mod explain;
 mod failure;
 mod handler;
+mod image_export;
+mod image_format;
 mod import;
 mod interrupt;
 mod local_pool;
+mod nbd_client;
 mod output;
 mod pool_file;
 mod progress;
 mod reach;
+mod rendezvous;
 mod run_directory;
 mod service_manager;
 mod size;
@@ -45,6 +51,9 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = contained::enter() {
+        return code;
+    }
     let arguments = match arguments::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return mistyped(&error),

@@ -3,6 +3,7 @@
 mod clone;
 mod df;
 mod export;
+mod image_export;
 mod image_import;
 mod ls;
 mod names;
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.verb {
         Verb::Pool(verb) => return run_pool(verb, &pool, style),
         Verb::Image(ImageVerb::Import(import)) => image_import::run(&pool, import, style)?,
+        Verb::Image(ImageVerb::Export(export)) => image_export::run(&pool, export, style)?,
         Verb::Image(ImageVerb::Ls) => ls::run(&pool, Some(KindView::Version), style)?,
         Verb::Image(ImageVerb::Rm(many)) => {
             let order =

@@ -3,6 +3,7 @@
 //! Between processes each value is one line of JSON. Names travel as text and are checked where they are used.
 //! The views are also what `-o json` prints, so their fields are an interface: bytes are integers, nothing is renamed.
 
+mod image;
 mod io;
 
 use crate::failure::Failure;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thinpool::{CheckReport, Entry, EntryKind, Status};
 
+pub(crate) use image::{Base, DISK_BYTES_MAX, ImageExportOrder, ImageExportView, ImportOrder, ImportView};
 pub(crate) use io::IoView;
 
 /// One request. Sizes in bytes.
@@ -30,6 +32,7 @@ pub(crate) enum Ask {
     Grow { size: u64 },
     Check,
     Import(ImportOrder),
+    ExportImage(ImageExportOrder),
     Export(ExportOrder),
     Unexport { name: String },
     Exports,
@@ -47,27 +50,6 @@ pub(crate) struct ExportOrder {
     pub(crate) queues: u16,
 }
 
-/// A raw image file to become an image version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ImportOrder {
-    pub(crate) version: String,
-    /// Absolute; opened by whoever holds the pool.
-    pub(crate) file: PathBuf,
-    pub(crate) base: Base,
-    /// Take the file as raw whatever its first bytes look like.
-    pub(crate) force_raw: bool,
-}
-
-/// What a new version is stored as a difference from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Base {
-    /// The newest version of the same image, if there is one.
-    Latest,
-    Nothing,
-    Version(String),
-}
-
 /// One answer. Only [`Answer::Progress`] may be followed by another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
@@ -78,6 +60,7 @@ pub(crate) enum Answer {
     Checked(CheckView),
     Progress { done: u64, total: u64 },
     Imported(ImportView),
+    ImageExported(ImageExportView),
     Exported(Box<ExportView>),
     Exports { items: Vec<ExportView> },
     Failed(Failure),
@@ -205,20 +188,6 @@ impl From<CheckReport> for CheckView {
             blocks_checked: report.blocks_checked,
         }
     }
-}
-
-/// What an import did; all in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ImportView {
-    pub(crate) version: String,
-    pub(crate) base: Option<String>,
-    pub(crate) size: u64,
-    /// Written into the pool for this version.
-    pub(crate) stored: u64,
-    /// The same as in the base, so shared with it.
-    pub(crate) unchanged: u64,
-    /// Zeros and holes: stored nowhere.
-    pub(crate) zero: u64,
 }
 
 /// One export at this moment.

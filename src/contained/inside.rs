@@ -1,0 +1,166 @@
+//! The child's side: from the first instruction of this program until it is the other one.
+//!
+//! Files come as numbers of the parent's descriptors and are opened through `/proc`, so that they are the very files the
+//! parent looked at, whatever their names stand for by now. What cannot be limited ends the child, except Landlock and
+//! capabilities: a kernel without Landlock leaves the other limits, and the other program is still told every file by its
+//! number and none by its name.
+
+use super::{FIRST_DESCRIPTOR, Grant, Limits, MARK, Order};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Where socket activation has its socket.
+const SOCKET_DESCRIPTOR: i32 = 3;
+const DESCRIPTORS_MAX: u64 = 128;
+/// The newest version of Landlock this program knows; older kernels do what they can.
+const LANDLOCK: ABI = ABI::V6;
+/// What any program needs to begin.
+const SYSTEM: [&str; 5] = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"];
+
+/// If this process was started to be contained, becomes what it was ordered to be; returns only when that fails.
+pub(crate) fn enter() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != MARK {
+        return None;
+    }
+    let order = arguments.next().and_then(|order| order.into_string().ok());
+    let error = match order.as_deref().map(serde_json::from_str) {
+        Some(Ok(order)) => become_it(&order),
+        _ => io::Error::other("this is for Offshoot itself"),
+    };
+    crate::output::say(&error.to_string());
+    Some(ExitCode::FAILURE)
+}
+
+fn become_it(order: &Order) -> io::Error {
+    match prepare(order) {
+        // The files stay open across it.
+        Ok((mut command, _files)) => command.exec(),
+        Err(error) => error,
+    }
+}
+
+fn prepare(order: &Order) -> io::Result<(Command, Vec<OwnedFd>)> {
+    die_with(order.parent)?;
+    let mut command = Command::new(&order.program);
+    command.args(&order.arguments).env_clear().env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "2");
+    let mut kept = Vec::new();
+    if let Some(socket) = activated_socket()? {
+        let process = std::process::id().to_string();
+        command.env("LISTEN_FDS", "1").env("LISTEN_PID", process);
+        kept.push(socket);
+    }
+    let mut files = Vec::new();
+    for (handed, number) in order.files.iter().zip(FIRST_DESCRIPTOR..) {
+        let path = format!("/proc/{}/fd/{}", order.parent, handed.descriptor);
+        let file = OpenOptions::new().read(true).write(handed.grant == Grant::Write).open(path)?;
+        files.push((keep_as(&file, number)?, handed.grant));
+    }
+    restrict(&order.program, &files).map_err(io::Error::other)?;
+    give_up_capabilities();
+    limit(order.limits)?;
+    kept.extend(files.into_iter().map(|(file, _)| file));
+    Ok((command, kept))
+}
+
+/// A parent that is gone before the kernel was told sends no signal.
+fn die_with(parent: u32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let parent = i32::try_from(parent).ok().and_then(Pid::from_raw);
+    if parent.is_none() || getppid() != parent {
+        return Err(io::Error::other("the process that started this one is gone"));
+    }
+    Ok(())
+}
+
+/// Standard input, if it is a socket, at the number where socket activation looks for it.
+fn activated_socket() -> io::Result<Option<OwnedFd>> {
+    let input = io::stdin();
+    if rustix::net::sockopt::socket_type(&input).is_err() {
+        return Ok(None);
+    }
+    keep_as(&input, SOCKET_DESCRIPTOR).map(Some)
+}
+
+/// A copy of a descriptor that has this number and stays open in the other program.
+fn keep_as(descriptor: impl AsFd, number: i32) -> io::Result<OwnedFd> {
+    let kept = fcntl_dupfd_cloexec(descriptor, number)?;
+    if kept.as_raw_fd() != number {
+        return Err(io::Error::other(format!("descriptor {number} is taken")));
+    }
+    fcntl_setfd(&kept, FdFlags::empty())?;
+    Ok(kept)
+}
+
+fn restrict(program: &Path, files: &[(OwnedFd, Grant)]) -> Result<(), RulesetError> {
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?;
+    let reading = AccessFs::from_read(LANDLOCK);
+    for path in SYSTEM.map(Path::new).into_iter().chain(program.parent()) {
+        rules = allow(rules, path, reading)?;
+    }
+    let writing = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+    rules = allow(rules, Path::new("/dev/null"), writing)?;
+    for (file, grant) in files {
+        let access = if *grant == Grant::Write { writing } else { AccessFs::ReadFile.into() };
+        rules = rules.add_rule(PathBeneath::new(file, access))?;
+    }
+    rules.restrict_self().map(drop)
+}
+
+/// What is not there needs no leave.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let Ok(place) = PathFd::new(path) else { return Ok(rules) };
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(LANDLOCK) };
+    rules.add_rule(PathBeneath::new(place, access))
+}
+
+/// Root keeps the right to read what belongs to others: Landlock says which files that is about.
+fn give_up_capabilities() {
+    let Ok(had) = capabilities(None) else { return };
+    let kept = CapabilitySet::DAC_READ_SEARCH;
+    let sets = CapabilitySets {
+        effective: had.effective & kept,
+        permitted: had.permitted & kept,
+        inheritable: had.inheritable & kept,
+    };
+    // A process may always have less; where it may not even say so, it had nothing.
+    let _had_nothing = set_capabilities(None, sets);
+}
+
+fn limit(limits: Limits) -> io::Result<()> {
+    // One second later the kernel kills what does not heed the signal.
+    lower(Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds + 1)?;
+    lower(Resource::Core, 0, 0)?;
+    lower(Resource::Nofile, DESCRIPTORS_MAX, DESCRIPTORS_MAX)?;
+    if let Some(bytes) = limits.file_bytes {
+        lower(Resource::Fsize, bytes, bytes)?;
+    }
+    lower(Resource::As, limits.memory_bytes, limits.memory_bytes)
+}
+
+/// A limit that is lower already stays.
+fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) };
+    setrlimit(resource, limit).map_err(io::Error::from)
+}
+
