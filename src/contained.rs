@@ -9,6 +9,7 @@ mod inside;
 
 use crate::failure::{Code, Failure, sentence};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,8 +24,6 @@ pub(crate) use inside::enter;
 
 /// The first argument of a process that is to be contained; the second is an [`Order`] as JSON.
 const MARK: &str = "--contained";
-/// The number the first file has in the child; the others follow.
-const FIRST_DESCRIPTOR: i32 = 10;
 /// Files a child may be handed, at most.
 pub(crate) const FILES_MAX: usize = 32;
 /// Of what a child says, so many bytes are kept.
@@ -78,7 +77,7 @@ pub(crate) struct Job<'a> {
     pub(crate) arguments: Vec<String>,
     pub(crate) files: &'a [(&'a File, Grant)],
     pub(crate) limits: Limits,
-    /// Handed over as a service manager hands sockets over.
+    /// One that listens already.
     pub(crate) socket: Option<UnixListener>,
 }
 
@@ -91,10 +90,12 @@ pub(crate) struct Contained {
     limits: Limits,
 }
 
-/// The path a child has a handed file at.
+/// Stands in an argument for the number of the socket in the child.
+pub(crate) const SOCKET_IN_CHILD: &str = "@SOCKET@";
+
+/// Stands in an argument for the path of a handed file in the child.
 pub(crate) fn path_in_child(index: usize) -> String {
-    let index = i32::try_from(index).expect("few files");
-    format!("/proc/self/fd/{}", FIRST_DESCRIPTOR + index)
+    format!("@FILE{index}@")
 }
 
 impl Contained {
@@ -164,6 +165,13 @@ impl Contained {
         }
     }
 
+    /// Asks the child to come to its end, and waits for it.
+    pub(crate) fn dismiss(self, patience: Duration) -> Result<(), String> {
+        let child = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a number");
+        kill_process(child, Signal::TERM).map_err(|errno| errno.to_string())?;
+        self.finish(&[0], patience)
+    }
+
     fn kill(&mut self) {
         // It may have ended by itself.
         let _ended_is_fine = self.child.kill();
@@ -199,7 +207,8 @@ const SIGXFSZ: i32 = 25;
 /// What a program of QEMU says, without its name and without what it was told to open.
 fn shorten(line: &str, program: &str) -> String {
     let line = line.trim().trim_start_matches(program).trim_start_matches(": ");
-    let line = line.rsplit_once("}': ").map_or(line, |(_, reason)| reason);
+    let told = ["}': ", "}: "].into_iter().find_map(|end| line.rsplit_once(end));
+    let line = told.map_or(line, |(_, reason)| reason);
     line.chars().take(WORDS_SHOWN_MAX).collect()
 }
 
@@ -232,6 +241,8 @@ mod tests {
     fn what_qemu_says_is_cut_to_its_reason() {
         let line = "qemu-nbd: Failed to blk_new_open 'json:{\"driver\": \"vmdk\"}': invalid VMDK image descriptor\n";
         assert_eq!(shorten(line, "qemu-nbd"), "invalid VMDK image descriptor");
+        let line = "qemu-storage-daemon: --blockdev {\"driver\": \"vmdk\"}: invalid VMDK image descriptor";
+        assert_eq!(shorten(line, "qemu-storage-daemon"), "invalid VMDK image descriptor");
         assert_eq!(shorten("qemu-nbd: no", "qemu-nbd"), "no");
         assert_eq!(shorten(&"x".repeat(5000), "qemu-nbd").len(), 300);
     }

@@ -38,6 +38,7 @@ mod nbd_client;
 mod output;
 mod pool_file;
 mod progress;
+mod qemu;
 mod reach;
 mod rendezvous;
 mod run_directory;

@@ -1,4 +1,4 @@
-//! The client's side of NBD over a Unix socket: how a contained qemu-nbd is asked for what is in an image, and given it.
+//! The client's side of NBD over a Unix socket: how a contained QEMU is asked for what is in an image, and given it.
 //!
 //! Structured replies, `base:allocation`, requests in flight together; answers are taken by ticket, in any order. The
 //! other side reads bytes of strangers, so nothing it says is believed: every length has a bound, every cookie was given

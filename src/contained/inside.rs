@@ -5,7 +5,7 @@
 //! capabilities: a kernel without Landlock leaves the other limits, and the other program is still told every file by its
 //! number and none by its name.
 
-use super::{FIRST_DESCRIPTOR, Grant, Limits, MARK, Order};
+use super::{Grant, Limits, MARK, Order, SOCKET_IN_CHILD, path_in_child};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, Scope,
@@ -20,8 +20,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Where socket activation has its socket.
-const SOCKET_DESCRIPTOR: i32 = 3;
+/// Whatever is open already has a lower number, or another one.
+const FIRST_DESCRIPTOR: i32 = 10;
 const DESCRIPTORS_MAX: u64 = 128;
 /// The newest version of Landlock this program knows; older kernels do what they can.
 const LANDLOCK: ABI = ABI::V6;
@@ -53,20 +53,25 @@ fn become_it(order: &Order) -> io::Error {
 
 fn prepare(order: &Order) -> io::Result<(Command, Vec<OwnedFd>)> {
     die_with(order.parent)?;
-    let mut command = Command::new(&order.program);
-    command.args(&order.arguments).env_clear().env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "2");
+    let mut arguments = order.arguments.clone();
+    let mut replace = |token: &str, by: &str| {
+        arguments.iter_mut().for_each(|argument| *argument = argument.replace(token, by));
+    };
     let mut kept = Vec::new();
-    if let Some(socket) = activated_socket()? {
-        let process = std::process::id().to_string();
-        command.env("LISTEN_FDS", "1").env("LISTEN_PID", process);
+    if let Some(socket) = socket()? {
+        replace(SOCKET_IN_CHILD, &socket.as_raw_fd().to_string());
         kept.push(socket);
     }
     let mut files = Vec::new();
-    for (handed, number) in order.files.iter().zip(FIRST_DESCRIPTOR..) {
+    for (index, handed) in order.files.iter().enumerate() {
         let path = format!("/proc/{}/fd/{}", order.parent, handed.descriptor);
         let file = OpenOptions::new().read(true).write(handed.grant == Grant::Write).open(path)?;
-        files.push((keep_as(&file, number)?, handed.grant));
+        let file = keep(&file)?;
+        replace(&path_in_child(index), &format!("/proc/self/fd/{}", file.as_raw_fd()));
+        files.push((file, handed.grant));
     }
+    let mut command = Command::new(&order.program);
+    command.args(arguments).env_clear().env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "2");
     restrict(&order.program, &files).map_err(io::Error::other)?;
     give_up_capabilities();
     limit(order.limits)?;
@@ -84,21 +89,18 @@ fn die_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Standard input, if it is a socket, at the number where socket activation looks for it.
-fn activated_socket() -> io::Result<Option<OwnedFd>> {
+/// Standard input, if it is a socket.
+fn socket() -> io::Result<Option<OwnedFd>> {
     let input = io::stdin();
     if rustix::net::sockopt::socket_type(&input).is_err() {
         return Ok(None);
     }
-    keep_as(&input, SOCKET_DESCRIPTOR).map(Some)
+    keep(&input).map(Some)
 }
 
-/// A copy of a descriptor that has this number and stays open in the other program.
-fn keep_as(descriptor: impl AsFd, number: i32) -> io::Result<OwnedFd> {
-    let kept = fcntl_dupfd_cloexec(descriptor, number)?;
-    if kept.as_raw_fd() != number {
-        return Err(io::Error::other(format!("descriptor {number} is taken")));
-    }
+/// A copy of a descriptor that stays open in the other program.
+fn keep(descriptor: impl AsFd) -> io::Result<OwnedFd> {
+    let kept = fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR)?;
     fcntl_setfd(&kept, FdFlags::empty())?;
     Ok(kept)
 }

@@ -1,21 +1,18 @@
-//! A new qcow2 image: made by qemu-img, filled by qemu-nbd, both contained; they are handed this one file to write.
+//! A new qcow2 image: made by qemu-img, filled by qemu-storage-daemon, both contained; they are handed this one file to write.
 
 use super::sink::unwritable;
-use crate::contained::{Contained, END_PATIENCE, Grant, Job, Limits, path_in_child};
+use crate::contained::{Contained, END_PATIENCE, Grant, Job, path_in_child};
 use crate::failure::{Code, Failure, sentence};
 use crate::nbd_client::{Client, NbdError, Ticket};
+use crate::qemu::{Access, DAEMON, PACKAGE, limits, serve_arguments};
 use crate::rendezvous;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
-/// Writes that qemu-nbd has at a time.
+/// Writes that QEMU has at a time.
 const DEPTH: usize = 8;
-const MEMORY_BYTES: u64 = 768 << 20;
-const CPU_SECONDS: u64 = 60;
-const BYTES_PER_CPU_SECOND: u64 = 16 << 20;
-const PACKAGE: &str = "qemu-utils";
 
 #[derive(Debug)]
 pub(super) struct Qcow2 {
@@ -27,11 +24,7 @@ pub(super) struct Qcow2 {
 impl Qcow2 {
     pub(super) fn create(file: &File, size: u64, what: &str) -> Result<Self, Failure> {
         let files = [(file, Grant::Write)];
-        let limits = Limits {
-            memory_bytes: MEMORY_BYTES,
-            cpu_seconds: CPU_SECONDS + size / BYTES_PER_CPU_SECOND,
-            file_bytes: None,
-        };
+        let limits = limits(size, Access::ReadWrite);
         let create = ["create", "-q", "-f", "qcow2", &path_in_child(0), &size.to_string()];
         let make = Job {
             program: "qemu-img",
@@ -44,16 +37,19 @@ impl Qcow2 {
         let made = Contained::start(make, what)?.finish(&[0], END_PATIENCE);
         made.map_err(|why| failed("qemu-img", &why, what))?;
         let (socket, stream) = rendezvous::make(what)?;
-        let node =
-            json!({ "driver": "qcow2", "file": { "driver": "file", "filename": path_in_child(0) } });
-        // The file is made durable here, once it is whole.
-        let arguments = vec!["--shared=1".to_owned(), "--cache=unsafe".to_owned(), format!("json:{node}")];
-        let fill = Job { program: "qemu-nbd", package: PACKAGE, arguments, files: &files, limits, socket: Some(socket) };
+        let fill = Job {
+            program: DAEMON,
+            package: PACKAGE,
+            arguments: serve_arguments(node(), Access::ReadWrite),
+            files: &files,
+            limits,
+            socket: Some(socket),
+        };
         let child = Contained::start(fill, what)?;
         match Client::open(stream) {
             Ok(client) => Ok(Self { client, child, writes: VecDeque::new() }),
-            Err(NbdError::Ended) => Err(failed("qemu-nbd", &child.abort(), what)),
-            Err(error) => Err(failed("qemu-nbd", &sentence(&error), what)),
+            Err(NbdError::Ended) => Err(failed(DAEMON, &child.abort(), what)),
+            Err(error) => Err(failed(DAEMON, &sentence(&error), what)),
         }
     }
 
@@ -79,17 +75,24 @@ impl Qcow2 {
         }
         self.client.flush().map_err(refused)?;
         self.client.close().map_err(refused)?;
-        self.child.finish(&[0], END_PATIENCE).map_err(|why| failed("qemu-nbd", &why, what))
+        self.child.dismiss(END_PATIENCE).map_err(|why| failed(DAEMON, &why, what))
     }
+}
+
+/// The file is made durable here, once it is whole; nothing has to be before.
+fn node() -> Value {
+    let cache = json!({ "no-flush": true });
+    let file = json!({ "driver": "file", "filename": path_in_child(0), "cache": cache });
+    json!({ "driver": "qcow2", "file": file, "cache": cache })
 }
 
 fn explain(error: &NbdError, what: &str) -> Failure {
     match error {
         NbdError::Refused { number, .. } => match i32::try_from(*number) {
             Ok(number) => unwritable(&io::Error::from_raw_os_error(number), what),
-            Err(_) => failed("qemu-nbd", &sentence(error), what),
+            Err(_) => failed(DAEMON, &sentence(error), what),
         },
-        other => failed("qemu-nbd", &sentence(other), what),
+        other => failed(DAEMON, &sentence(other), what),
     }
 }
 

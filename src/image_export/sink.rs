@@ -1,4 +1,4 @@
-//! What takes the bytes of an export: a sparse file, or a qcow2 image that a contained qemu-nbd writes.
+//! What takes the bytes of an export: a sparse file, or a qcow2 image that a contained QEMU writes.
 
 use super::qcow2::Qcow2;
 use crate::failure::{Code, Failure};

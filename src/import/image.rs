@@ -1,4 +1,4 @@
-//! An image in a format of QEMU's: its header is checked here, its inside is read by a contained qemu-nbd.
+//! An image in a format of QEMU's: its header is checked here, its inside is read by a contained QEMU.
 //!
 //! Every file of a chain is named by the operator and opened here, once. QEMU is told each of them by the number of its
 //! descriptor and each format by its name, so that nothing that is written in an image is opened or guessed by.
@@ -6,10 +6,11 @@
 use super::header::{self, Backing};
 use super::source::{Outlet, PIECE_BYTES, Piece, Stop};
 use super::source_file::SourceFile;
-use crate::contained::{Contained, FILES_MAX, Grant, Job, Limits, path_in_child};
+use crate::contained::{Contained, FILES_MAX, Grant, Job, path_in_child};
 use crate::failure::{Code, Failure, sentence};
 use crate::image_format::ImageFormat;
 use crate::nbd_client::{Client, Extent, NbdError, Ticket};
+use crate::qemu::{Access, DAEMON, PACKAGE, limits, serve_arguments};
 use crate::rendezvous;
 use crate::size::GRAIN_BYTES;
 use crate::wire::ImportOrder;
@@ -24,18 +25,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Reads that qemu-nbd has at a time.
+/// Reads that QEMU has at a time.
 const DEPTH: usize = 8;
 /// One question for extents covers so much.
 const SURVEY_BYTES: u64 = 1 << 30;
 /// Zeros shorter than this between data are read like data, in bytes.
 const GAP_BYTES: u64 = 64 << 10;
-const MEMORY_BYTES: u64 = 768 << 20;
-/// CPU time that any image may take, and that each so many bytes of its disk may take besides.
-const CPU_SECONDS: u64 = 60;
-const BYTES_PER_CPU_SECOND: u64 = 16 << 20;
 const SECTOR_BYTES: u64 = 512;
-const PACKAGE: &str = "qemu-utils";
 /// What qemu-img ends with when clusters are taken that nobody uses, and all else is well.
 const LEAKS_ONLY: i32 = 3;
 /// A look at all tables of an image may take so long.
@@ -63,7 +59,7 @@ impl Image {
         let told = chain.size.next_multiple_of(SECTOR_BYTES);
         if reader.client.size() != told {
             let why = format!(
-                "{} says that its disk has {told} bytes, and qemu-nbd reads {}",
+                "{} says that its disk has {told} bytes, and {DAEMON} reads {}",
                 chain.files[0].shown(),
                 reader.client.size()
             );
@@ -142,14 +138,6 @@ impl Chain {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
-            memory_bytes: MEMORY_BYTES,
-            cpu_seconds: CPU_SECONDS + self.size / BYTES_PER_CPU_SECOND,
-            file_bytes: Some(0),
-        }
-    }
-
     /// The image with all that is beneath it.
     fn node(&self) -> Value {
         let files = self.formats.iter().enumerate().rev();
@@ -161,7 +149,7 @@ impl Chain {
 /// What QEMU is told of a handed file: its format, and what is beneath it. It finds out nothing by itself.
 fn node(format: ImageFormat, index: usize, beneath: Option<Value>) -> Value {
     let file = json!({ "driver": "file", "filename": path_in_child(index) });
-    let mut node = json!({ "driver": format.word(), "file": file });
+    let mut node = json!({ "driver": format.word(), "file": file, "read-only": true });
     if beneath.is_some() || matches!(format, ImageFormat::Qcow2 | ImageFormat::Vmdk) {
         node["backing"] = beneath.unwrap_or(Value::Null);
     }
@@ -199,7 +187,7 @@ fn check_inside(chain: &Chain, index: usize, what: &str) -> Result<(), Failure> 
         package: PACKAGE,
         arguments: vec!["check".to_owned(), "-q".to_owned(), format!("json:{}", node(format, 0, None))],
         files: &[(file.file(), Grant::Read)],
-        limits: chain.limits(),
+        limits: limits(chain.size, Access::ReadOnly),
         socket: None,
     };
     Contained::start(job, what)?.finish(&[0, LEAKS_ONLY], CHECK_PATIENCE).map_err(|why| {
@@ -212,15 +200,11 @@ fn start(chain: &Chain, what: &str) -> Result<Reader, Failure> {
     let handed: Vec<(&File, Grant)> = chain.files.iter().map(|file| (file.file(), Grant::Read)).collect();
     let (socket, stream) = rendezvous::make(what)?;
     let job = Job {
-        program: "qemu-nbd",
+        program: DAEMON,
         package: PACKAGE,
-        arguments: vec![
-            "--read-only".to_owned(),
-            "--shared=1".to_owned(),
-            format!("json:{}", chain.node()),
-        ],
+        arguments: serve_arguments(chain.node(), Access::ReadOnly),
         files: &handed,
-        limits: chain.limits(),
+        limits: limits(chain.size, Access::ReadOnly),
         socket: Some(socket),
     };
     let child = Contained::start(job, what)?;
@@ -230,7 +214,7 @@ fn start(chain: &Chain, what: &str) -> Result<Reader, Failure> {
     }
 }
 
-/// What qemu-nbd said counts for more than that its connection broke.
+/// What it said itself counts for more than that its connection broke.
 fn explain(child: Contained, shown: &str, error: &NbdError, what: &str) -> Failure {
     let why = match error {
         NbdError::Ended => child.abort(),
@@ -239,7 +223,7 @@ fn explain(child: Contained, shown: &str, error: &NbdError, what: &str) -> Failu
             sentence(other)
         }
     };
-    let why = format!("qemu-nbd, confined, cannot read {shown}: {why}");
+    let why = format!("{DAEMON}, confined, cannot read {shown}: {why}");
     Failure::new(Code::Failed, what, why, "qemu-img check on a copy of the image")
 }
 

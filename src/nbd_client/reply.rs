@@ -105,9 +105,9 @@ fn content(stream: &mut impl Read, length: usize) -> Result<Vec<u8>, NbdError> {
 
 /// Data go straight to where they belong.
 fn data(stream: &mut impl Read, state: &mut Pending, length: usize) -> Result<(), NbdError> {
+    let length = length.checked_sub(8).ok_or(NbdError::Nonsense("a chunk that is too short"))?;
     let mut at = [0; 8];
     stream.read_exact(&mut at)?;
-    let length = length.checked_sub(8).ok_or(NbdError::Nonsense("a chunk that is too short"))?;
     let part = place(state, u64::from_be_bytes(at), length)?;
     stream.read_exact(part)?;
     Ok(())

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
-/// Where the first handed file is.
-const HANDED: &str = "/proc/self/fd/10";
+/// Stands for the path of the first handed file.
+const HANDED: &str = "@FILE0@";
 
 fn order(script: &str, files: &[(&File, &str)], limits: Value) -> String {
     let files: Vec<Value> = files

@@ -3,7 +3,7 @@
 use crate::cli_program::Place;
 use crate::imports::assert_same_raw;
 use crate::measured::modestly;
-use crate::{disk, path, tool};
+use crate::{disk, path};
 use std::fs;
 
 const MIB: u64 = 1 << 20;
