@@ -2,14 +2,13 @@
 //!
 //! The child begins as this very program (`contained/inside.rs`), gives up what it does not need, and becomes the other
 //! one. What it keeps: the files it was handed, as descriptors; the system's programs and libraries, for reading; one
-//! socket. Memory, time on a CPU, bytes written and descriptors are limited; no other file can be opened and no TCP used
+//! socket. Memory, time on a CPU and descriptors are limited; it writes no file; no other one can be opened and no TCP used
 //! where the kernel has Landlock; it dies with the thread that started it, or when its [`Contained`] is dropped.
 
 mod inside;
 
 use crate::failure::{Code, Failure, sentence};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,8 +28,6 @@ pub(crate) const FILES_MAX: usize = 32;
 /// Of what a child says, so many bytes are kept.
 const WORDS_BYTES_MAX: u64 = 4096;
 const WORDS_SHOWN_MAX: usize = 300;
-/// How long a child that has nothing left to do may take to end.
-pub(crate) const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a contained process may use. All of them are hard limits of the kernel.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -39,22 +36,6 @@ pub(crate) struct Limits {
     pub(crate) memory_bytes: u64,
     /// On all its CPUs together.
     pub(crate) cpu_seconds: u64,
-    /// Length of a file it writes; `None` for any.
-    pub(crate) file_bytes: Option<u64>,
-}
-
-/// Whether the child may write a file it is handed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Grant {
-    Read,
-    Write,
-}
-
-/// A file the child is handed: its number here, and what for.
-#[derive(Debug, Serialize, Deserialize)]
-struct Handed {
-    descriptor: i32,
-    grant: Grant,
 }
 
 /// What a child is told.
@@ -63,7 +44,8 @@ struct Order {
     parent: u32,
     program: PathBuf,
     arguments: Vec<String>,
-    files: Vec<Handed>,
+    /// Numbers of the parent's descriptors.
+    files: Vec<i32>,
     limits: Limits,
 }
 
@@ -75,7 +57,8 @@ pub(crate) struct Job<'a> {
     /// The package of Debian that has it.
     pub(crate) package: &'static str,
     pub(crate) arguments: Vec<String>,
-    pub(crate) files: &'a [(&'a File, Grant)],
+    /// To be read.
+    pub(crate) files: &'a [&'a File],
     pub(crate) limits: Limits,
     /// One that listens already.
     pub(crate) socket: Option<UnixListener>,
@@ -105,12 +88,11 @@ impl Contained {
             let why = format!("{} is needed for it and is not installed", job.program);
             return Err(Failure::new(Code::Failed, what, why, format!("apt install {}", job.package)));
         };
-        let handed = |(file, grant): &(&File, Grant)| Handed { descriptor: file.as_raw_fd(), grant: *grant };
         let order = Order {
             parent: std::process::id(),
             program,
             arguments: job.arguments,
-            files: job.files.iter().map(handed).collect(),
+            files: job.files.iter().map(|file| file.as_raw_fd()).collect(),
             limits: job.limits,
         };
         let unstartable = |why: String| {
@@ -165,13 +147,6 @@ impl Contained {
         }
     }
 
-    /// Asks the child to come to its end, and waits for it.
-    pub(crate) fn dismiss(self, patience: Duration) -> Result<(), String> {
-        let child = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a number");
-        kill_process(child, Signal::TERM).map_err(|errno| errno.to_string())?;
-        self.finish(&[0], patience)
-    }
-
     fn kill(&mut self) {
         // It may have ended by itself.
         let _ended_is_fine = self.child.kill();
@@ -195,14 +170,12 @@ impl Contained {
         }
         match status.signal() {
             Some(SIGXCPU) => format!("it used up its {} s of CPU time", self.limits.cpu_seconds),
-            Some(SIGXFSZ) => "it tried to write more than it may".to_owned(),
             _ => format!("it ended with {status}"),
         }
     }
 }
 
 const SIGXCPU: i32 = 24;
-const SIGXFSZ: i32 = 25;
 
 /// What a program of QEMU says, without its name and without what it was told to open.
 fn shorten(line: &str, program: &str) -> String {

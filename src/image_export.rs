@@ -11,22 +11,20 @@ use crate::calls::Calls;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::handler::{Watcher, parse_name};
-use crate::image_format::ImageFormat;
 use crate::import::{Fate, compare};
 use crate::wire::{ImageExportOrder, ImageExportView};
 use blockstore::Buffer;
 use sink::Sink;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use target_file::TargetFile;
 use thinpool::{Access, Action, Attachment, Depths, EntryKind, Error, ExtentKind, Name, Payload, Pool};
 
-/// Bytes of one read, at most.
-const PIECE_BYTES: u64 = 1 << 20;
-/// Reads at a time, and bytes of them.
-const BATCH_PIECES: usize = 256;
-const BATCH_BYTES: u64 = 8 << 20;
+/// Bytes of one read, at most; buffers of this size are used again.
+const PIECE_BYTES: u64 = 128 << 10;
+/// Reads at a time.
+const BATCH_PIECES: usize = 32;
 /// Pieces read and not written yet.
-const AHEAD_PIECES: usize = 8;
+const AHEAD_PIECES: usize = 64;
 /// One question for what is mapped covers so much, and brings so many answers.
 const SURVEY_BYTES: u64 = 1 << 30;
 const SURVEY_EXTENTS_MAX: usize = 1024;
@@ -41,14 +39,7 @@ pub(crate) fn run(
     let attachment = attach(pool, &name, &what)?;
     let size = attachment.size();
     let target = TargetFile::create(&order.file, order.force, &what)?;
-    let mut sink = match order.format {
-        ImageFormat::Raw => Sink::raw(target.file(), size, &what)?,
-        ImageFormat::Qcow2 => Sink::qcow2(target.file(), size, &what)?,
-        other => {
-            let why = format!("images of the format {other} are read and not written");
-            return Err(Failure::new(Code::Usage, what, why, "--format raw or qcow2"));
-        }
-    };
+    let mut sink = Sink::new(target.file(), size, order.format, &what)?;
     let calls = Calls::new(pool, attachment, &what)?;
     let written = copy(calls, size, &mut sink, watcher, &what)?;
     sink.finish(&what)?;
@@ -92,13 +83,14 @@ fn copy(
     what: &str,
 ) -> Result<u64, Failure> {
     let (sender, pieces) = sync_channel(AHEAD_PIECES);
+    let (used, returned) = channel();
     std::thread::scope(|scope| {
-        let write = move || write_all(&pieces, sink, what);
+        let write = move || write_all(&pieces, sink, &used, what);
         let writer = std::thread::Builder::new().name("export".to_owned()).spawn_scoped(scope, write);
         let writer = writer.map_err(|error| {
             Failure::new(Code::Failed, what, format!("no thread: {error}"), "the same command again")
         })?;
-        let mut reader = Reader { calls, size, sender, written: 0, what };
+        let mut reader = Reader { calls, size, sender, returned, written: 0, what };
         let read = reader.run(watcher);
         let written = reader.written;
         // The writer ends when nobody has anything for it.
@@ -112,9 +104,16 @@ fn copy(
     })
 }
 
-fn write_all(pieces: &Receiver<Piece>, sink: &mut Sink, what: &str) -> Result<(), Failure> {
+fn write_all(
+    pieces: &Receiver<Piece>,
+    sink: &mut Sink,
+    used: &Sender<Buffer>,
+    what: &str,
+) -> Result<(), Failure> {
     for piece in pieces {
         sink.write(piece.offset, &piece.bytes, what)?;
+        // A reader that is gone needs no more buffers.
+        let _gone_is_fine = used.send(piece.bytes);
     }
     Ok(())
 }
@@ -123,6 +122,8 @@ struct Reader<'a> {
     calls: Calls<'a>,
     size: u64,
     sender: SyncSender<Piece>,
+    /// Buffers that were written: dropped here, their memory is this thread's to use again.
+    returned: Receiver<Buffer>,
     written: u64,
     what: &'a str,
 }
@@ -139,7 +140,7 @@ impl Reader<'_> {
                     let piece = PIECE_BYTES.min(end - at);
                     batch.push((at, piece));
                     at += piece;
-                    if batch.len() >= BATCH_PIECES || bytes(&batch) >= BATCH_BYTES {
+                    if batch.len() >= BATCH_PIECES {
                         self.read(&mut batch)?;
                         self.tell(at, watcher)?;
                     }
@@ -174,6 +175,7 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, batch: &mut Vec<(u64, u64)>) -> Result<(), Failure> {
+        self.returned.try_iter().for_each(drop);
         let read = |(offset, length): &(u64, u64)| Action::Read {
             offset: *offset,
             buffer: Buffer::zeroed(usize::try_from(*length).expect("a piece fits memory")),
@@ -207,8 +209,4 @@ impl Reader<'_> {
         }
         Ok(())
     }
-}
-
-fn bytes(batch: &[(u64, u64)]) -> u64 {
-    batch.iter().map(|(_, length)| length).sum()
 }

@@ -1,4 +1,4 @@
-//! The client's side of NBD over a Unix socket: how a contained QEMU is asked for what is in an image, and given it.
+//! The client's side of NBD over a Unix socket: how a contained QEMU is asked for what is in an image.
 //!
 //! Structured replies, `base:allocation`, requests in flight together; answers are taken by ticket, in any order. The
 //! other side reads bytes of strangers, so nothing it says is believed: every length has a bound, every cookie was given
@@ -10,20 +10,17 @@ mod reply;
 use blockstore::Buffer;
 use reply::Pending;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A server that does nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests without an answer, at most; as many as qemu-nbd takes at a time.
-const IN_FLIGHT_MAX: usize = 16;
+/// Requests without an answer, at most; QEMU works on 16 at a time.
+const IN_FLIGHT_MAX: usize = 17;
 
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const READ: u16 = 0;
-const WRITE: u16 = 1;
-const DISCONNECT: u16 = 2;
-const FLUSH: u16 = 3;
 const BLOCK_STATUS: u16 = 7;
 /// All bytes of a read in one piece.
 const DO_NOT_FRAGMENT: u16 = 1 << 2;
@@ -72,7 +69,6 @@ pub(crate) struct Ticket(u64);
 pub(super) enum Answer {
     Bytes(Buffer),
     Extents(Vec<Extent>),
-    Done,
 }
 
 /// A connection in its transmission phase.
@@ -119,13 +115,6 @@ impl Client {
         self.send(READ, DO_NOT_FRAGMENT, offset, length, Pending::Read { offset, buffer, filled: 0 })
     }
 
-    /// At most 32 MiB.
-    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Ticket, NbdError> {
-        let ticket = self.send(WRITE, 0, offset, short(bytes.len()), Pending::Done)?;
-        self.stream.write_all(bytes)?;
-        Ok(ticket)
-    }
-
     /// Which parts of a range are zeros: runs from its start, which may end before it does.
     pub(crate) fn extents(&mut self, offset: u64, length: u32) -> Result<Vec<Extent>, NbdError> {
         let ticket = self.send(BLOCK_STATUS, 0, offset, length, Pending::Extents { context: self.context })?;
@@ -135,33 +124,11 @@ impl Client {
         }
     }
 
-    /// Everything that was written is with the server's file.
-    pub(crate) fn flush(&mut self) -> Result<(), NbdError> {
-        let ticket = self.send(FLUSH, 0, 0, 0, Pending::Done)?;
-        self.done(&ticket)
-    }
-
     /// The bytes of a read.
     pub(crate) fn bytes(&mut self, ticket: &Ticket) -> Result<Buffer, NbdError> {
         match self.finish(ticket)? {
             Answer::Bytes(buffer) => Ok(buffer),
             _ => Err(NbdError::Nonsense("an answer without bytes")),
-        }
-    }
-
-    /// The end of a write.
-    pub(crate) fn done(&mut self, ticket: &Ticket) -> Result<(), NbdError> {
-        self.finish(ticket).map(drop)
-    }
-
-    /// Says goodbye and waits until the server has closed the connection.
-    pub(crate) fn close(mut self) -> Result<(), NbdError> {
-        self.next_cookie += 1;
-        let request = request(DISCONNECT, 0, self.next_cookie, 0, 0);
-        self.stream.write_all(&request)?;
-        match self.stream.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(NbdError::Nonsense("words after the goodbye")),
         }
     }
 

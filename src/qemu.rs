@@ -13,32 +13,16 @@ const MEMORY_BYTES: u64 = 768 << 20;
 const CPU_SECONDS: u64 = 60;
 const BYTES_PER_CPU_SECOND: u64 = 16 << 20;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    ReadOnly,
-    ReadWrite,
-}
-
 /// For a disk of so many bytes.
-pub(crate) fn limits(size: u64, access: Access) -> Limits {
-    Limits {
-        memory_bytes: MEMORY_BYTES,
-        cpu_seconds: CPU_SECONDS + size / BYTES_PER_CPU_SECOND,
-        file_bytes: (access == Access::ReadOnly).then_some(0),
-    }
+pub(crate) fn limits(size: u64) -> Limits {
+    Limits { memory_bytes: MEMORY_BYTES, cpu_seconds: CPU_SECONDS + size / BYTES_PER_CPU_SECOND }
 }
 
-/// Of the daemon: one node, on the socket it is handed, as the export without a name.
-pub(crate) fn serve_arguments(mut node: Value, access: Access) -> Vec<String> {
+/// Of the daemon: one node, for reading, on the socket it is handed, as the export without a name.
+pub(crate) fn serve_arguments(mut node: Value) -> Vec<String> {
     node["node-name"] = json!(NODE);
     let server = json!({ "addr": { "type": "fd", "str": SOCKET_IN_CHILD }, "max-connections": 1 });
-    let export = json!({
-        "type": "nbd",
-        "id": "export",
-        "node-name": NODE,
-        "name": "",
-        "writable": access == Access::ReadWrite,
-    });
+    let export = json!({ "type": "nbd", "id": "export", "node-name": NODE, "name": "", "writable": false });
     let pairs = [("--blockdev", node), ("--nbd-server", server), ("--export", export)];
     pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value.to_string()]).collect()
 }

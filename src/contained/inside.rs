@@ -5,7 +5,7 @@
 //! capabilities: a kernel without Landlock leaves the other limits, and the other program is still told every file by its
 //! number and none by its name.
 
-use super::{Grant, Limits, MARK, Order, SOCKET_IN_CHILD, path_in_child};
+use super::{Limits, MARK, Order, SOCKET_IN_CHILD, path_in_child};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, Scope,
@@ -13,7 +13,7 @@ use landlock::{
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -25,6 +25,13 @@ const FIRST_DESCRIPTOR: i32 = 10;
 const DESCRIPTORS_MAX: u64 = 128;
 /// The newest version of Landlock this program knows; older kernels do what they can.
 const LANDLOCK: ABI = ABI::V6;
+/// Of glibc: few arenas, which are address space; memory of buffers is used again instead of being mapped for each.
+const ALLOCATOR: [(&str, &str); 4] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+    ("MALLOC_TRIM_THRESHOLD_", "134217728"),
+    ("MALLOC_TOP_PAD_", "4194304"),
+];
 /// What any program needs to begin.
 const SYSTEM: [&str; 5] = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"];
 
@@ -63,19 +70,17 @@ fn prepare(order: &Order) -> io::Result<(Command, Vec<OwnedFd>)> {
         kept.push(socket);
     }
     let mut files = Vec::new();
-    for (index, handed) in order.files.iter().enumerate() {
-        let path = format!("/proc/{}/fd/{}", order.parent, handed.descriptor);
-        let file = OpenOptions::new().read(true).write(handed.grant == Grant::Write).open(path)?;
-        let file = keep(&file)?;
+    for (index, descriptor) in order.files.iter().enumerate() {
+        let file = keep(File::open(format!("/proc/{}/fd/{descriptor}", order.parent))?)?;
         replace(&path_in_child(index), &format!("/proc/self/fd/{}", file.as_raw_fd()));
-        files.push((file, handed.grant));
+        files.push(file);
     }
     let mut command = Command::new(&order.program);
-    command.args(arguments).env_clear().env("LC_ALL", "C").env("MALLOC_ARENA_MAX", "2");
+    command.args(arguments).env_clear().env("LC_ALL", "C").envs(ALLOCATOR);
     restrict(&order.program, &files).map_err(io::Error::other)?;
     give_up_capabilities();
     limit(order.limits)?;
-    kept.extend(files.into_iter().map(|(file, _)| file));
+    kept.extend(files);
     Ok((command, kept))
 }
 
@@ -105,7 +110,7 @@ fn keep(descriptor: impl AsFd) -> io::Result<OwnedFd> {
     Ok(kept)
 }
 
-fn restrict(program: &Path, files: &[(OwnedFd, Grant)]) -> Result<(), RulesetError> {
+fn restrict(program: &Path, files: &[OwnedFd]) -> Result<(), RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
@@ -115,11 +120,9 @@ fn restrict(program: &Path, files: &[(OwnedFd, Grant)]) -> Result<(), RulesetErr
     for path in SYSTEM.map(Path::new).into_iter().chain(program.parent()) {
         rules = allow(rules, path, reading)?;
     }
-    let writing = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
-    rules = allow(rules, Path::new("/dev/null"), writing)?;
-    for (file, grant) in files {
-        let access = if *grant == Grant::Write { writing } else { AccessFs::ReadFile.into() };
-        rules = rules.add_rule(PathBeneath::new(file, access))?;
+    rules = allow(rules, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
+    for file in files {
+        rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile))?;
     }
     rules.restrict_self().map(drop)
 }
@@ -153,9 +156,7 @@ fn limit(limits: Limits) -> io::Result<()> {
     lower(Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds + 1)?;
     lower(Resource::Core, 0, 0)?;
     lower(Resource::Nofile, DESCRIPTORS_MAX, DESCRIPTORS_MAX)?;
-    if let Some(bytes) = limits.file_bytes {
-        lower(Resource::Fsize, bytes, bytes)?;
-    }
+    lower(Resource::Fsize, 0, 0)?;
     lower(Resource::As, limits.memory_bytes, limits.memory_bytes)
 }
 

@@ -6,11 +6,11 @@
 use super::header::{self, Backing};
 use super::source::{Outlet, PIECE_BYTES, Piece, Stop};
 use super::source_file::SourceFile;
-use crate::contained::{Contained, FILES_MAX, Grant, Job, path_in_child};
+use crate::contained::{Contained, FILES_MAX, Job, path_in_child};
 use crate::failure::{Code, Failure, sentence};
 use crate::image_format::ImageFormat;
 use crate::nbd_client::{Client, Extent, NbdError, Ticket};
-use crate::qemu::{Access, DAEMON, PACKAGE, limits, serve_arguments};
+use crate::qemu::{DAEMON, PACKAGE, limits, serve_arguments};
 use crate::rendezvous;
 use crate::size::GRAIN_BYTES;
 use crate::wire::ImportOrder;
@@ -26,7 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Reads that QEMU has at a time.
-const DEPTH: usize = 8;
+const DEPTH: usize = 16;
 /// One question for extents covers so much.
 const SURVEY_BYTES: u64 = 1 << 30;
 /// Zeros shorter than this between data are read like data, in bytes.
@@ -186,8 +186,8 @@ fn check_inside(chain: &Chain, index: usize, what: &str) -> Result<(), Failure> 
         program: "qemu-img",
         package: PACKAGE,
         arguments: vec!["check".to_owned(), "-q".to_owned(), format!("json:{}", node(format, 0, None))],
-        files: &[(file.file(), Grant::Read)],
-        limits: limits(chain.size, Access::ReadOnly),
+        files: &[file.file()],
+        limits: limits(chain.size),
         socket: None,
     };
     Contained::start(job, what)?.finish(&[0, LEAKS_ONLY], CHECK_PATIENCE).map_err(|why| {
@@ -197,14 +197,14 @@ fn check_inside(chain: &Chain, index: usize, what: &str) -> Result<(), Failure> 
 }
 
 fn start(chain: &Chain, what: &str) -> Result<Reader, Failure> {
-    let handed: Vec<(&File, Grant)> = chain.files.iter().map(|file| (file.file(), Grant::Read)).collect();
+    let handed: Vec<&File> = chain.files.iter().map(SourceFile::file).collect();
     let (socket, stream) = rendezvous::make(what)?;
     let job = Job {
         program: DAEMON,
         package: PACKAGE,
-        arguments: serve_arguments(chain.node(), Access::ReadOnly),
+        arguments: serve_arguments(chain.node()),
         files: &handed,
-        limits: limits(chain.size, Access::ReadOnly),
+        limits: limits(chain.size),
         socket: Some(socket),
     };
     let child = Contained::start(job, what)?;
@@ -291,7 +291,7 @@ impl<'a> Survey<'a> {
             }
             let length = PIECE_BYTES.min(start + length - at);
             let whole = length.next_multiple_of(GRAIN_BYTES);
-            let mut buffer = Buffer::zeroed(usize::try_from(whole).expect("a piece fits memory"));
+            let mut buffer = self.outlet.buffer(whole).map_err(|_| Broken::Unwanted)?;
             let padding = buffer.split_off(usize::try_from(length).expect("a piece fits memory"));
             let ticket = client.read(at, buffer).map_err(|error| Broken::At(at, error))?;
             self.asked.push_back(Asked::Data { ticket, offset: at, padding });

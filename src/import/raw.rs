@@ -5,7 +5,6 @@ use super::source_file::SourceFile;
 use crate::failure::{Code, Failure};
 use crate::size::GRAIN_BYTES;
 use crate::wire::ImportOrder;
-use blockstore::Buffer;
 use rustix::fs::{SeekFrom, seek};
 use std::ops::Range;
 
@@ -70,7 +69,7 @@ impl Raw {
             at = data.start;
             while at < data.end {
                 let length = PIECE_BYTES.min(data.end - at);
-                let mut buffer = Buffer::zeroed(usize::try_from(length).expect("a piece fits memory"));
+                let mut buffer = outlet.buffer(length)?;
                 self.file.read(&mut buffer, at, what)?;
                 at += length;
                 outlet.give(Piece::Data(buffer), at)?;

@@ -11,10 +11,10 @@ use blockstore::Buffer;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 
-/// Bytes of one piece, at most.
-pub(super) const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of one piece, at most; buffers of this size are used again.
+pub(super) const PIECE_BYTES: u64 = 128 << 10;
 
 /// The next bytes of a disk, in whole blocks.
 #[derive(Debug)]
@@ -49,11 +49,22 @@ impl From<Failure> for Stop {
 
 /// The reader's end.
 #[derive(Debug)]
-pub(super) struct Outlet(pub(super) SyncSender<Result<Handover, Failure>>);
+pub(super) struct Outlet {
+    pub(super) pieces: SyncSender<Result<Handover, Failure>>,
+    /// Of [`PIECE_BYTES`] each; they come from the thread that will have done with them, whose memory they are.
+    pub(super) spares: Receiver<Buffer>,
+}
 
 impl Outlet {
+    /// An empty buffer for a piece; waits for one.
+    pub(super) fn buffer(&self, length: u64) -> Result<Buffer, Stop> {
+        let mut buffer = self.spares.recv().map_err(|_| Stop::Unwanted)?;
+        drop(buffer.split_off(usize::try_from(length).expect("a piece fits memory")));
+        Ok(buffer)
+    }
+
     pub(super) fn give(&self, piece: Piece, done: u64) -> Result<(), Stop> {
-        self.0.send(Ok(Handover { piece, done })).map_err(|_| Stop::Unwanted)
+        self.pieces.send(Ok(Handover { piece, done })).map_err(|_| Stop::Unwanted)
     }
 }
 
@@ -126,7 +137,7 @@ impl Source {
             Err(Stop::Unwanted) => return,
         };
         // Whoever went away knows why.
-        let _gone_is_fine = outlet.0.send(last);
+        let _gone_is_fine = outlet.pieces.send(last);
     }
 
     /// A file that changed while it was read is a mix of two disks.

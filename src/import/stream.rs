@@ -9,7 +9,6 @@ use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
 use crate::size::{GRAIN_BYTES, Iec};
 use crate::wire::ImportOrder;
-use blockstore::Buffer;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -48,7 +47,7 @@ impl Stream {
         let mut decoder = self.decoder().map_err(|error| self.undecodable(&error, 0, what))?;
         let mut size = 0;
         loop {
-            let mut buffer = Buffer::zeroed(usize::try_from(PIECE_BYTES).expect("a piece fits memory"));
+            let mut buffer = outlet.buffer(PIECE_BYTES)?;
             let length = fill(&mut *decoder, &mut buffer).map_err(|error| self.undecodable(&error, size, what))?;
             if length == 0 {
                 break;

@@ -9,14 +9,14 @@ use crate::handler::Watcher;
 use crate::size::GRAIN_BYTES;
 use blockstore::{Buffer, Durability};
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 use thinpool::{Access, Action, Command, Name, Payload, Pool};
 
 /// Pieces read, compared and written together.
-const BATCH_PIECES: usize = 8;
-/// Pieces read and not taken yet.
-const AHEAD_PIECES: usize = 8;
+const BATCH_PIECES: usize = 32;
+/// Pieces there are at all: read ahead, taken, and empty.
+const PIECES: usize = 128;
 /// Bytes of one trim.
 const TRIM_BYTES: u64 = 1 << 30;
 /// How often somebody is asked whether to go on while there is nothing to do.
@@ -49,13 +49,17 @@ pub(super) fn copy(
     let total = source.total();
     let unread = |error: std::io::Error| Failure::new(Code::Failed, what, error.to_string(), "the same command again");
     let stopper = source.stopper().map_err(unread)?;
-    let (sender, pieces) = sync_channel(AHEAD_PIECES);
+    let (sender, pieces) = sync_channel(PIECES);
+    let (spares, empty) = sync_channel(PIECES);
     let taken = std::thread::scope(|scope| {
-        let read = move || source.read(&Outlet(sender), what);
+        let outlet = Outlet { pieces: sender, spares: empty };
+        let read = move || source.read(&outlet, what);
         std::thread::Builder::new().name("import".to_owned()).spawn_scoped(scope, read).map_err(unread)?;
-        let taken = transfer.take(&pieces, total, watcher);
+        let mut inlet = Inlet { pieces, spares };
+        inlet.replace(PIECES);
+        let taken = transfer.take(&mut inlet, total, watcher);
         // A reader that still has something hands it to nobody, and waits for nobody.
-        drop(pieces);
+        drop(inlet);
         stopper.stop();
         taken
     });
@@ -64,6 +68,23 @@ pub(super) fn copy(
 
 pub(super) fn cancelled(what: &str) -> Failure {
     Failure::new(Code::Failed, what, "it was cancelled; nothing of it is left", "the same command again")
+}
+
+/// The taker's end.
+struct Inlet {
+    pieces: Receiver<Result<Handover, Failure>>,
+    spares: SyncSender<Buffer>,
+}
+
+impl Inlet {
+    /// Gives the reader empty buffers, in the place of others. They are this thread's memory, and come back to it.
+    fn replace(&mut self, count: usize) {
+        let length = usize::try_from(PIECE_BYTES).expect("a piece fits memory");
+        for _ in 0..count {
+            // There are never more than there is room for; a reader that has ended needs none.
+            let _ended_is_fine = self.spares.try_send(Buffer::zeroed(length));
+        }
+    }
 }
 
 struct Transfer<'a> {
@@ -79,18 +100,19 @@ impl Transfer<'_> {
     /// Takes pieces until the last, as many at a time as are there.
     fn take(
         &mut self,
-        pieces: &Receiver<Result<Handover, Failure>>,
+        inlet: &mut Inlet,
         total: u64,
         watcher: &mut dyn Watcher,
     ) -> Result<(), Failure> {
         let mut done = 0;
         loop {
-            let first = match pieces.recv_timeout(LOOK) {
+            let first = match inlet.pieces.recv_timeout(LOOK) {
                 Ok(first) => Some(first?),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Err(self.unread()),
             };
             let mut batch = Vec::with_capacity(BATCH_PIECES);
+            let mut taken = 0;
             let mut next = first;
             let mut has_ended = false;
             while let Some(handover) = next.take() {
@@ -101,13 +123,17 @@ impl Transfer<'_> {
                         self.batch(std::mem::take(&mut batch))?;
                         self.clear(length)?;
                     }
-                    Piece::Data(bytes) => batch.push(bytes),
+                    Piece::Data(bytes) => {
+                        batch.push(bytes);
+                        taken += 1;
+                    }
                 }
-                if batch.len() < BATCH_PIECES && !has_ended {
-                    next = pieces.try_recv().ok().transpose()?;
+                if taken < BATCH_PIECES && !has_ended {
+                    next = inlet.pieces.try_recv().ok().transpose()?;
                 }
             }
             self.batch(batch)?;
+            inlet.replace(taken);
             if has_ended {
                 self.calls.call(vec![Action::Flush])?;
             }

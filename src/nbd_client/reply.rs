@@ -26,7 +26,6 @@ pub(super) enum Pending {
     Read { offset: u64, buffer: Buffer, filled: usize },
     Extents { context: u32 },
     Listed(Vec<Extent>),
-    Done,
     Failed(NbdError),
 }
 
@@ -53,7 +52,6 @@ fn simple(
     let (number, cookie) = (u32_at(&rest, 0)?, u64_at(&rest, 4)?);
     match (pending.remove(&cookie), number) {
         (None, _) => Err(NbdError::Nonsense("a reply to nothing")),
-        (Some(Pending::Done), 0) => Ok((cookie, Ok(Answer::Done))),
         (Some(_), 0) => Err(NbdError::Nonsense("a reply without what was asked for")),
         (Some(_), number) => Ok((cookie, Err(NbdError::Refused { number, message: String::new() }))),
     }
@@ -89,7 +87,6 @@ fn finished(state: Pending) -> Result<Result<Answer, NbdError>, NbdError> {
         Pending::Read { .. } => Err(NbdError::Nonsense("a read without all of its bytes")),
         Pending::Extents { .. } => Err(NbdError::Nonsense("no extents where they were asked for")),
         Pending::Listed(extents) => Ok(Ok(Answer::Extents(extents))),
-        Pending::Done => Ok(Ok(Answer::Done)),
         Pending::Failed(error) => Ok(Err(error)),
     }
 }

@@ -57,6 +57,30 @@ fn volumes_and_snapshots_are_exported_as_they_are_at_that_moment() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
+/// More than one table, data at the edges of clusters and tables, and parts of a disk without a table.
+#[test]
+fn a_large_and_mostly_empty_volume_is_exported_to_a_small_image() {
+    let place = Place::new().with_pool();
+    place.ok(&["volume", "create", "large", "--size", "3T"]);
+    let daemon = place.serve(&[]);
+    let uri = format!("nbd+unix:///large?socket={}", place.path("nbd.sock").display());
+    let writes = ["0 4k", "65024 1k", "512M 64k", "536805376 128k", "1000G 1", "3145727M 1M"];
+    let commands: Vec<String> = writes.iter().zip(1..).map(|(range, byte)| format!("write -P {byte} {range}")).collect();
+    let arguments = commands.iter().flat_map(|command| ["-c", command]);
+    tool("qemu-io", &["-f", "raw"].into_iter().chain(arguments).chain([uri.as_str()]).collect::<Vec<_>>());
+    let out = path(&place.path("out.qcow2")).to_owned();
+    place.ok(&["image", "export", "large", &out, "--format", "qcow2"]);
+    tool("qemu-img", &["check", "-f", "qcow2", &out]);
+    tool("qemu-img", &["compare", "-f", "raw", "-F", "qcow2", &uri, &out]);
+    assert!(fs::metadata(&out).expect("there").len() < 4 * MIB);
+    let ended = place.run(&["image", "import", "large@v1", &out, "--format", "qcow2"]);
+    ended.fails(2, "3 TiB, and 1 TiB are the most");
+    place.ok(&["image", "import", "large@v1", &out, "--format", "qcow2", "--size-max", "3T"]);
+    tool("qemu-img", &["compare", "-f", "raw", "-F", "raw", &uri, &uri.replace("large", "large@v1")]);
+    assert_eq!(daemon.stop().code, Some(0));
+    place.ok(&["pool", "check"]);
+}
+
 #[test]
 fn a_volume_in_use_is_not_exported_and_its_snapshot_is() {
     let (place, _) = with_version(Place::new());

@@ -149,13 +149,56 @@ fn an_image_is_imported_by_a_daemon_as_without_one() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-#[test]
-fn a_cancelled_import_of_an_image_leaves_nothing_behind() {
-    let place = Place::new().with_pool();
+/// 192 MiB that do not compress.
+fn big_image(place: &Place) -> String {
     let raw = path(&place.path("big.raw")).to_owned();
     std::fs::write(&raw, disk::noise(192 * MIB, 5)).expect("written");
     let image = path(&place.path("big.qcow2")).to_owned();
     tool("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &raw, &image]);
+    image
+}
+
+/// Whether a process runs: one that has ended and that nobody has asked for does not.
+fn runs(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("readable").flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |process: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{parent}"))
+    };
+    numbers.filter(is_child).collect()
+}
+
+#[test]
+fn a_killed_program_takes_its_child_with_it_and_the_next_opening_cleans_up() {
+    let place = Place::new().with_pool();
+    let image = big_image(&place);
+    let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
+    let mut child = place.command(&import).spawn().expect("started");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    err.read_line(&mut String::new()).expect("a line");
+    signal(&child, Signal::STOP);
+    let readers = children(child.id());
+    assert!(!readers.is_empty(), "somebody reads the image");
+    signal(&child, Signal::KILL);
+    end(child);
+    let begun = std::time::Instant::now();
+    while readers.iter().any(|reader| runs(*reader)) {
+        assert!(begun.elapsed().as_secs() < 10, "it outlives its parent");
+    }
+    place.ok(&["pool", "check"]);
+    assert_eq!(place.json(&["ls"])["items"], serde_json::json!([]));
+}
+
+#[test]
+fn a_cancelled_import_of_an_image_leaves_nothing_behind() {
+    let place = Place::new().with_pool();
+    let image = big_image(&place);
     let before = place.json(&["pool", "status"])["mapped"].clone();
     let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
     let mut child = place.command(&import).spawn().expect("started");
