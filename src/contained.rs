@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub(crate) use inside::enter;
@@ -62,6 +62,15 @@ pub(crate) struct Job<'a> {
     pub(crate) limits: Limits,
     /// One that listens already.
     pub(crate) socket: Option<UnixListener>,
+    pub(crate) output: Output,
+}
+
+/// What becomes of a child's standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    Dropped,
+    /// It waits for whoever takes it.
+    Heard,
 }
 
 /// A running child; killed when it is dropped.
@@ -96,7 +105,12 @@ impl Contained {
             limits: job.limits,
         };
         let unstartable = |why: String| {
-            Failure::new(Code::Failed, what, format!("{} does not start: {why}", job.program), "the same command again")
+            Failure::new(
+                Code::Failed,
+                what,
+                format!("{} does not start: {why}", job.program),
+                "the same command again",
+            )
         };
         let order = serde_json::to_string(&order).map_err(|error| unstartable(sentence(&error)))?;
         let mut child = Command::new("/proc/self/exe")
@@ -104,12 +118,17 @@ impl Contained {
             .env_clear()
             .current_dir("/")
             .stdin(job.socket.map_or_else(Stdio::null, |socket| Stdio::from(OwnedFd::from(socket))))
-            .stdout(Stdio::null())
+            .stdout(if job.output == Output::Heard { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| unstartable(error.to_string()))?;
         let words = child.stderr.take().expect("it is piped");
         Ok(Self { program: job.program, child, words, limits: job.limits })
+    }
+
+    /// Where a child that is heard says what it has to say; once.
+    pub(crate) fn take_output(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Ends the child, and tells what it said last.
@@ -212,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_qemu_says_is_cut_to_its_reason() {
-        let line = "qemu-nbd: Failed to blk_new_open 'json:{\"driver\": \"vmdk\"}': invalid VMDK image descriptor\n";
+        let line =
+            "qemu-nbd: Failed to blk_new_open 'json:{\"driver\": \"vmdk\"}': invalid VMDK image descriptor\n";
         assert_eq!(shorten(line, "qemu-nbd"), "invalid VMDK image descriptor");
         let line = "qemu-storage-daemon: --blockdev {\"driver\": \"vmdk\"}: invalid VMDK image descriptor";
         assert_eq!(shorten(line, "qemu-storage-daemon"), "invalid VMDK image descriptor");

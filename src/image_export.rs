@@ -163,8 +163,7 @@ impl Reader<'_> {
     /// Lengths from `at` on, and whether something is mapped there.
     fn extents(&mut self, at: u64) -> Result<Vec<(u64, bool)>, Failure> {
         let length = SURVEY_BYTES.min(self.size - at);
-        let action =
-            Action::Extents { offset: at, length, limit: SURVEY_EXTENTS_MAX, depths: Depths::Alike };
+        let action = Action::Extents { offset: at, length, limit: SURVEY_EXTENTS_MAX, depths: Depths::Alike };
         match self.calls.call(vec![action])?.pop() {
             Some(Payload::Extents(extents)) => Ok(extents
                 .into_iter()

@@ -3,9 +3,11 @@
 //! The bytes go into a scratch volume that is published under the version's name at the end. A crash leaves the
 //! scratch volume behind, marked by a property; whoever opens the pool next removes it.
 
+mod chain;
 mod compare;
 mod header;
 mod image;
+mod map;
 mod raw;
 mod scratch;
 mod source;
@@ -37,12 +39,12 @@ pub(crate) fn run(
         let why = format!("{version} exists already, and versions do not change");
         return Err(Failure::new(Code::Conflict, what, why, "offshoot image ls, then another version"));
     }
-    let mut source = Source::open(order, &what)?;
+    let source = Source::open(order, &what)?;
     let base = choose_base(pool, order, &version, source.size(), &what)?;
     let first_size = source.size().unwrap_or(base.as_ref().map_or(FIRST_SIZE_BYTES, |base| base.size));
     let base = base.map(|base| base.name);
     let scratch = Scratch::create(pool, base.as_ref(), first_size, &what)?;
-    let copied = transfer::copy(pool, scratch.name(), &mut source, base.is_some(), watcher, &what)
+    let copied = transfer::copy(pool, scratch.name(), &source, base.is_some(), watcher, &what)
         .and_then(|copied| source.verify_unchanged(&what).map(|()| copied))
         .and_then(|copied| scratch.resize(copied.size, &what).map(|()| copied));
     match copied {

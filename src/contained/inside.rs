@@ -11,7 +11,9 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, Scope,
 };
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::fs::File;
 use std::io;
@@ -166,4 +168,3 @@ fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let limit = Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) };
     setrlimit(resource, limit).map_err(io::Error::from)
 }
-

@@ -24,14 +24,17 @@ impl Sink {
                 file.set_len(size).map_err(|error| unwritable(&error, what))?;
                 own().map(Sink::Raw)
             }
-            ImageFormat::Qcow2 if size <= qcow2::SIZE_MAX => own().map(|file| Sink::Qcow2(Qcow2::new(file, size))),
+            ImageFormat::Qcow2 if size <= qcow2::SIZE_MAX => {
+                own().map(|file| Sink::Qcow2(Qcow2::new(file, size)))
+            }
             ImageFormat::Qcow2 => {
                 let most = Iec(qcow2::SIZE_MAX);
                 refused(format!("it has {}, and qcow2 holds {most}", Iec(size)), "--format raw")
             }
-            other => {
-                refused(format!("images of the format {other} are read and not written"), "--format raw or qcow2")
-            }
+            other => refused(
+                format!("images of the format {other} are read and not written"),
+                "--format raw or qcow2",
+            ),
         }
     }
 

@@ -40,7 +40,11 @@ impl TargetFile {
             }
         }
         let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
-            return Err(refused(Code::Usage, format!("{shown} is no name of a file"), "another file".to_owned()));
+            return Err(refused(
+                Code::Usage,
+                format!("{shown} is no name of a file"),
+                "another file".to_owned(),
+            ));
         };
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let other = format!(".{}.offshoot-{}-{number}", name.display(), std::process::id());
@@ -121,6 +125,9 @@ mod tests {
         TargetFile::create(&place, true, "x").expect("made").publish("x").expect("published");
         assert_eq!(fs::read(&place).expect("there"), b"");
         assert_eq!(directory.path().read_dir().expect("readable").count(), 1);
-        assert_eq!(TargetFile::create(directory.path(), true, "x").expect_err("no file").code, Code::Conflict);
+        assert_eq!(
+            TargetFile::create(directory.path(), true, "x").expect_err("no file").code,
+            Code::Conflict
+        );
     }
 }

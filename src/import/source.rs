@@ -8,10 +8,11 @@ use crate::failure::Failure;
 use crate::image_format::ImageFormat;
 use crate::wire::ImportOrder;
 use blockstore::Buffer;
-use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 
 /// Bytes of one piece, at most; buffers of this size are used again.
 pub(super) const PIECE_BYTES: u64 = 128 << 10;
@@ -76,14 +77,31 @@ pub(super) enum Source {
 }
 
 /// Ends a reader that waits for others.
-#[derive(Debug)]
-pub(super) struct Stopper(Option<UnixStream>);
+#[derive(Debug, Default)]
+pub(super) struct Stopper {
+    is_stopped: AtomicBool,
+    /// What it waits for.
+    stream: Mutex<Option<UnixStream>>,
+}
 
 impl Stopper {
     pub(super) fn stop(&self) {
-        if let Some(stream) = &self.0 {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        if let Some(stream) = &*self.stream.lock().expect("nobody panics with it") {
             // One that is closed already stops nobody.
             let _closed_is_fine = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+
+    /// What a stop is to end from now on. Without a copy of it the reader's own patience ends it.
+    pub(super) fn register(&self, stream: &UnixStream) {
+        *self.stream.lock().expect("nobody panics with it") = stream.try_clone().ok();
+        if self.is_stopped() {
+            self.stop();
         }
     }
 }
@@ -117,15 +135,15 @@ impl Source {
         }
     }
 
-    pub(super) fn stopper(&self) -> io::Result<Stopper> {
+    pub(super) fn stopper(&self) -> Arc<Stopper> {
         match self {
-            Source::Raw(_) | Source::Stream(_) => Ok(Stopper(None)),
-            Source::Image(image) => image.stopper().map(|stream| Stopper(Some(stream))),
+            Source::Raw(_) | Source::Stream(_) => Arc::default(),
+            Source::Image(image) => image.stopper(),
         }
     }
 
     /// Hands everything over, and in the end [`Piece::End`] or why there is none.
-    pub(super) fn read(&mut self, outlet: &Outlet, what: &str) {
+    pub(super) fn read(&self, outlet: &Outlet, what: &str) {
         let read = match self {
             Source::Raw(raw) => raw.read(outlet, what),
             Source::Image(image) => image.read(outlet, what),

@@ -95,7 +95,12 @@ impl SourceFile {
         if length < inside.len() {
             let end = offset + u64::try_from(length).expect("a length");
             let why = format!("{} ended early, at byte {end} of {}", self.shown, self.length);
-            return Err(Failure::new(Code::Failed, what, why, "the same command when nobody writes the file"));
+            return Err(Failure::new(
+                Code::Failed,
+                what,
+                why,
+                "the same command when nobody writes the file",
+            ));
         }
         Ok(())
     }

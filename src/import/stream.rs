@@ -48,7 +48,8 @@ impl Stream {
         let mut size = 0;
         loop {
             let mut buffer = outlet.buffer(PIECE_BYTES)?;
-            let length = fill(&mut *decoder, &mut buffer).map_err(|error| self.undecodable(&error, size, what))?;
+            let length =
+                fill(&mut *decoder, &mut buffer).map_err(|error| self.undecodable(&error, size, what))?;
             if length == 0 {
                 break;
             }

@@ -37,7 +37,7 @@ pub(super) struct Copied {
 pub(super) fn copy(
     pool: &Pool,
     volume: &Name,
-    source: &mut Source,
+    source: &Source,
     has_base: bool,
     watcher: &mut dyn Watcher,
     what: &str,
@@ -47,8 +47,9 @@ pub(super) fn copy(
     let calls = Calls::new(pool, attachment, what)?;
     let mut transfer = Transfer { pool, volume, calls, has_base, what, copied: Copied::default() };
     let total = source.total();
-    let unread = |error: std::io::Error| Failure::new(Code::Failed, what, error.to_string(), "the same command again");
-    let stopper = source.stopper().map_err(unread)?;
+    let unread =
+        |error: std::io::Error| Failure::new(Code::Failed, what, error.to_string(), "the same command again");
+    let stopper = source.stopper();
     let (sender, pieces) = sync_channel(PIECES);
     let (spares, empty) = sync_channel(PIECES);
     let taken = std::thread::scope(|scope| {
@@ -98,12 +99,7 @@ struct Transfer<'a> {
 
 impl Transfer<'_> {
     /// Takes pieces until the last, as many at a time as are there.
-    fn take(
-        &mut self,
-        inlet: &mut Inlet,
-        total: u64,
-        watcher: &mut dyn Watcher,
-    ) -> Result<(), Failure> {
+    fn take(&mut self, inlet: &mut Inlet, total: u64, watcher: &mut dyn Watcher) -> Result<(), Failure> {
         let mut done = 0;
         loop {
             let first = match inlet.pieces.recv_timeout(LOOK) {
@@ -184,7 +180,10 @@ impl Transfer<'_> {
         let mut pieces = Vec::with_capacity(buffers.len());
         for bytes in buffers {
             let length = u64::try_from(bytes.len()).expect("a piece");
-            assert!(length <= PIECE_BYTES && length.is_multiple_of(GRAIN_BYTES), "pieces are of whole blocks");
+            assert!(
+                length <= PIECE_BYTES && length.is_multiple_of(GRAIN_BYTES),
+                "pieces are of whole blocks"
+            );
             pieces.push((self.advance(length)?.start, bytes));
         }
         let mut bases = self.read_base(&pieces)?.into_iter();

@@ -19,10 +19,11 @@ pub(super) fn run(pool: &PoolChoice, arguments: ImageExportArguments, style: Sty
     };
     let interrupt = Interrupt::watch()?;
     let start = clock::now();
-    let view = pool.with(CHANGE, |reach| match reach.ask_patiently(Ask::ExportImage(order), interrupt)? {
-        Answer::ImageExported(view) => Ok(view),
-        other => Err(unexpected(&other)),
-    })?;
+    let view =
+        pool.with(CHANGE, |reach| match reach.ask_patiently(Ask::ExportImage(order), interrupt)? {
+            Answer::ImageExported(view) => Ok(view),
+            other => Err(unexpected(&other)),
+        })?;
     tell(style, "ImageExported", &view, &sentence(&view, start.elapsed().as_secs_f64(), style))
 }
 

@@ -93,7 +93,7 @@ fn memory_and_time_end() {
     let eat = run("x=x; while :; do x=$x$x; done", &[], json!({ "memory_bytes": 64 * MIB }));
     assert!(!eat.status.success());
     assert!(said(&eat.stderr).contains("cannot allocate"), "{}", said(&eat.stderr));
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

@@ -115,7 +115,8 @@ mod names {
             let attack = backed_by(name, "raw");
             attack.fails(2, "which is not named");
             let base = path(&attack.place.path("base")).to_owned();
-            let import = ["image", "import", "golden@v1", &attack.image, "--format", "qcow2", "--backing", &base];
+            let import =
+                ["image", "import", "golden@v1", &attack.image, "--format", "qcow2", "--backing", &base];
             attack.place.run(&import).fails(2, "and");
             attack.nothing_is_left();
         }
@@ -182,7 +183,12 @@ mod qcow2 {
             ("references, many", 56, &[0xff; 4], "counts references in 4294967295"),
             ("references, none", 56, &[0; 4], "counts references in 0"),
             ("snapshots, many", 60, &[0xff; 4], "4294967295 snapshots"),
-            ("snapshots, elsewhere", 60, &[0, 0, 0xff, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0], "has its snapshots at"),
+            (
+                "snapshots, elsewhere",
+                60,
+                &[0, 0, 0xff, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0],
+                "has its snapshots at",
+            ),
             ("bits of a reference", 96, &[0, 0, 0, 7], "more than 64 bits"),
         ];
         for (name, offset, bytes, why) in cases {
@@ -293,7 +299,11 @@ mod vmdk {
     #[test]
     fn a_descriptor_inside_of_an_image_leads_nowhere_else() {
         let cases: [(&str, &str, &str); 6] = [
-            ("parentCID=ffffffff", "parentCID=12345678\nparentFileNameHint=\"/etc/passwd\"", "differs from \"/etc"),
+            (
+                "parentCID=ffffffff",
+                "parentCID=12345678\nparentFileNameHint=\"/etc/passwd\"",
+                "differs from \"/etc",
+            ),
             ("parentCID=ffffffff", "parentCID=12345678", "differs from another disk"),
             ("monolithicSparse", "monolithicFlat", "of the kind \"monolithicFlat\""),
             ("SPARSE", "FLAT", "has its data elsewhere"),

@@ -158,6 +158,16 @@ fn big_image(place: &Place) -> String {
     image
 }
 
+/// As large, and nothing of it lies in the image as it is.
+fn big_compressed_image(place: &Place) -> String {
+    let raw = path(&place.path("big.raw")).to_owned();
+    let text: Vec<u8> = (0..192 * MIB / 8).flat_map(|number| (number % 65_521).to_be_bytes()).collect();
+    std::fs::write(&raw, text).expect("written");
+    let image = path(&place.path("big.qcow2")).to_owned();
+    tool("qemu-img", &["convert", "-c", "-f", "raw", "-O", "qcow2", &raw, &image]);
+    image
+}
+
 /// Whether a process runs: one that has ended and that nobody has asked for does not.
 fn runs(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -177,7 +187,7 @@ fn children(parent: u32) -> Vec<u32> {
 #[test]
 fn a_killed_program_takes_its_child_with_it_and_the_next_opening_cleans_up() {
     let place = Place::new().with_pool();
-    let image = big_image(&place);
+    let image = big_compressed_image(&place);
     let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
     let mut child = place.command(&import).spawn().expect("started");
     let mut err = BufReader::new(child.stderr.take().expect("piped"));
@@ -198,19 +208,21 @@ fn a_killed_program_takes_its_child_with_it_and_the_next_opening_cleans_up() {
 #[test]
 fn a_cancelled_import_of_an_image_leaves_nothing_behind() {
     let place = Place::new().with_pool();
-    let image = big_image(&place);
     let before = place.json(&["pool", "status"])["mapped"].clone();
-    let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
-    let mut child = place.command(&import).spawn().expect("started");
-    let mut err = BufReader::new(child.stderr.take().expect("piped"));
-    let mut text = String::new();
-    err.read_line(&mut text).expect("a line");
-    signal(&child, Signal::INT);
-    err.read_to_string(&mut text).expect("text");
-    assert_eq!(end(child).code, Some(1), "{text}");
-    assert!(text.contains("why: it was cancelled; nothing of it is left"), "{text}");
-    assert_eq!(place.json(&["ls"])["items"], serde_json::json!([]));
-    assert_eq!(place.json(&["pool", "status"])["mapped"], before);
+    for make in [big_image, big_compressed_image] {
+        let image = make(&place);
+        let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
+        let mut child = place.command(&import).spawn().expect("started");
+        let mut err = BufReader::new(child.stderr.take().expect("piped"));
+        let mut text = String::new();
+        err.read_line(&mut text).expect("a line");
+        signal(&child, Signal::INT);
+        err.read_to_string(&mut text).expect("text");
+        assert_eq!(end(child).code, Some(1), "{text}");
+        assert!(text.contains("why: it was cancelled; nothing of it is left"), "{text}");
+        assert_eq!(place.json(&["ls"])["items"], serde_json::json!([]));
+        assert_eq!(place.json(&["pool", "status"])["mapped"], before);
+    }
     place.ok(&["pool", "check"]);
 }
 

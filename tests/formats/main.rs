@@ -17,7 +17,8 @@ use std::process::Command;
 /// A tool that has to work; gives what it printed.
 #[track_caller]
 fn tool(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)

@@ -161,7 +161,9 @@ fn check_extensions(fields: Fields<'_>, layout: &Layout) -> Result<Option<Vec<u8
                 let next = "qemu-img convert -O qcow2, where that file is known and trusted";
                 return Err(Refusal::unwanted(why, next).into());
             }
-            ENCRYPTION => return Err(Refusal::unwanted("is encrypted", "qemu-img convert with its key").into()),
+            ENCRYPTION => {
+                return Err(Refusal::unwanted("is encrypted", "qemu-img convert with its key").into());
+            }
             _ => {}
         }
         at += 8 + length.next_multiple_of(8);
@@ -169,11 +171,7 @@ fn check_extensions(fields: Fields<'_>, layout: &Layout) -> Result<Option<Vec<u8
     Err(Refusal::damaged("has extensions of its header without an end").into())
 }
 
-fn backing(
-    fields: Fields<'_>,
-    layout: &Layout,
-    format: Option<Vec<u8>>,
-) -> Result<Option<Backing>, Stop> {
+fn backing(fields: Fields<'_>, layout: &Layout, format: Option<Vec<u8>>) -> Result<Option<Backing>, Stop> {
     let (offset, length) = (fields.be_u64(8)?, fields.be_u32(16)?);
     if offset == 0 {
         return Ok(None);

@@ -39,7 +39,10 @@ fn vmdk() -> Vec<u8> {
     put(36, &20_u64.to_le_bytes());
     put(44, &512_u32.to_le_bytes());
     put(56, &32_u64.to_le_bytes());
-    put(512, b"# Disk DescriptorFile\nparentCID=ffffffff\ncreateType=\"monolithicSparse\"\nRW 2048 SPARSE \"x\"\n");
+    put(
+        512,
+        b"# Disk DescriptorFile\nparentCID=ffffffff\ncreateType=\"monolithicSparse\"\nRW 2048 SPARSE \"x\"\n",
+    );
     bytes
 }
 

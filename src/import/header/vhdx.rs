@@ -42,7 +42,8 @@ pub(super) fn check(image: &Image<'_>) -> Result<Header, Stop> {
     }
     let item = |id: [u8; 16], length: usize| -> Result<Vec<u8>, Stop> {
         let at = find(table, id)?.ok_or_else(|| Refusal::damaged("lacks a part of its metadata"))?;
-        let at = metadata.checked_add(u64::from(at)).ok_or_else(|| Refusal::damaged("is larger than any file"))?;
+        let at =
+            metadata.checked_add(u64::from(at)).ok_or_else(|| Refusal::damaged("is larger than any file"))?;
         image.bytes(at, length)
     };
     let parameters = item(FILE_PARAMETERS, 8)?;
@@ -100,7 +101,11 @@ fn metadata_offset(image: &Image<'_>) -> Result<u64, Stop> {
             if table.array(entry)? == METADATA_REGION {
                 let offset = table.le_u64(entry + 16)?;
                 let is_inside = offset >= MIB && offset.is_multiple_of(MIB) && offset < image.length();
-                return if is_inside { Ok(offset) } else { Err(Refusal::damaged("ends before its metadata").into()) };
+                return if is_inside {
+                    Ok(offset)
+                } else {
+                    Err(Refusal::damaged("ends before its metadata").into())
+                };
             }
         }
     }

@@ -71,7 +71,9 @@ impl Sparse {
         }
         let is_sane = grain.is_power_of_two() && (GRAIN_SECTORS_MIN..=GRAIN_SECTORS_MAX).contains(&grain);
         if !is_sane || tables != TABLE_ENTRIES {
-            return Err(Refusal::damaged(format!("has grains of {grain} sectors in tables of {tables}")).into());
+            return Err(
+                Refusal::damaged(format!("has grains of {grain} sectors in tables of {tables}")).into()
+            );
         }
         let directory = fields.le_u64(56)?;
         let is_beyond = directory.checked_mul(SECTOR_BYTES).is_none_or(|start| start >= length);
@@ -128,7 +130,8 @@ fn check_descriptor(text: &str) -> Result<(), Stop> {
     if lines.iter().any(|line| line.to_ascii_lowercase().starts_with("encryption.")) {
         return Err(Refusal::unwanted("is encrypted", "a copy of the disk without encryption").into());
     }
-    let is_extent = |line: &&&str| ["RW ", "RDONLY ", "NOACCESS "].iter().any(|access| line.starts_with(access));
+    let is_extent =
+        |line: &&&str| ["RW ", "RDONLY ", "NOACCESS "].iter().any(|access| line.starts_with(access));
     let extents: Vec<&&str> = lines.iter().filter(is_extent).collect();
     match extents.as_slice() {
         [extent] if extent.split_whitespace().nth(2) == Some("SPARSE") => Ok(()),
