@@ -17,9 +17,9 @@ pub(crate) use serving::{
     ExportArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
 };
 pub(crate) use volumes::{
-    CloneArguments, CloneVerb, ImageImportArguments, ImageVerb, LabelArguments, ListArguments, ManyArguments,
-    RemoveArguments, RollbackArguments, SnapVerb, SnapshotArguments, VolumeCreateArguments,
-    VolumeResizeArguments, VolumeVerb,
+    CloneArguments, CloneVerb, ImageExportArguments, ImageImportArguments, ImageVerb, LabelArguments,
+    ListArguments, ManyArguments, RemoveArguments, RollbackArguments, SnapVerb, SnapshotArguments,
+    VolumeCreateArguments, VolumeResizeArguments, VolumeVerb,
 };
 
 /// Thin pools, golden images and linked clones for virtual machines.

@@ -4,6 +4,7 @@
 use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
+use crate::image_export;
 use crate::import;
 use crate::labels;
 use crate::wire::{
@@ -64,6 +65,7 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         }
         Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
+        Ask::ExportImage(order) => image_export::run(pool, &order, watcher).map(Answer::ImageExported),
         Ask::Export(order) => held.doors(what)?.export(&order).map(Box::new).map(Answer::Exported),
         Ask::Unexport { name } => held.doors(what)?.unexport(&name).map(|()| Answer::Done),
         Ask::Exports => {
@@ -236,6 +238,7 @@ pub(crate) fn describe(ask: &Ask) -> String {
         Ask::Grow(_) => "the pool was not grown".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
+        Ask::ExportImage(order) => format!("{} was not exported", order.name),
         Ask::Export(order) => format!("{} was not exported", order.name),
         Ask::Unexport { name } => format!("{name} is exported as before"),
     }

@@ -21,10 +21,12 @@
 mod alert;
 mod arguments;
 mod brace;
+mod calls;
 mod clock;
 mod complete;
 mod config;
 mod confirm;
+mod contained;
 mod crash_tail;
 mod daemon;
 mod doors;
@@ -33,20 +35,25 @@ mod failure;
 mod handler;
 mod history;
 mod hosting;
+mod image_export;
+mod image_format;
 mod import;
 mod interrupt;
 mod labels;
 mod list;
 mod local_pool;
+mod nbd_client;
 mod output;
 mod plan;
 mod pool_choice;
 mod pool_devices;
 mod pool_file;
 mod progress;
+mod qemu;
 mod reach;
 mod reason;
 mod registry;
+mod rendezvous;
 mod run_directory;
 mod service_manager;
 mod size;
@@ -63,6 +70,9 @@ use clap_complete::CompleteEnv;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = contained::enter() {
+        return code;
+    }
     // A shell that asks what could be typed next is answered, and that is all.
     CompleteEnv::with_factory(Arguments::command).var(verbs::COMPLETE).complete();
     let arguments = match Arguments::try_parse() {

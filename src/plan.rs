@@ -79,6 +79,11 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
             let summary = format!("imports {} as {}", order.file.display(), order.version);
             Ok(quiet(summary, &[order.version.clone()]))
         }
+        Ask::ExportImage(order) => {
+            view.existing(&order.name)?;
+            let summary = format!("writes {} to {} as {}", order.name, order.file.display(), order.format);
+            Ok(PlanView { destroys: false, ..quiet(summary, std::slice::from_ref(&order.name)) })
+        }
         Ask::Grow(order) => Ok(quiet(format!("makes the pool's device {} long", Iec(order.size)), &[])),
         Ask::Thin => Ok(quiet("gives back what removed names keep and no clone uses".to_owned(), &[])),
         Ask::Settle => Ok(quiet("waits until what was removed is free".to_owned(), &[])),

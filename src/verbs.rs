@@ -9,6 +9,7 @@ mod explain;
 mod export;
 mod export_show;
 mod history;
+mod image_export;
 mod image_import;
 mod job;
 mod label;
@@ -108,6 +109,7 @@ fn run_pool(verb: PoolVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
 fn run_image(verb: ImageVerb, pool: &PoolChoice, view: &View, style: Style) -> Result<(), Failure> {
     match verb {
         ImageVerb::Import(import) => image_import::run(pool, import, style),
+        ImageVerb::Export(export) => image_export::run(pool, export, style),
         ImageVerb::Ls(list) => ls::run(pool, list, Only::Kind(KindView::Version), view),
         ImageVerb::Rm(many) => remove_some(pool, many, KindView::Version, style),
     }

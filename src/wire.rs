@@ -5,6 +5,7 @@
 //! renamed.
 
 mod device;
+mod image;
 mod io;
 mod job;
 mod order;
@@ -20,11 +21,12 @@ use thinpool::{CheckReport, Entry, EntryKind, Status};
 use utoipa::ToSchema;
 
 pub(crate) use device::DeviceView;
+pub(crate) use image::{Base, DISK_BYTES_MAX, ImageExportOrder, ImageExportView, ImportOrder, ImportView};
 pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use order::{
-    Base, CloneOrder, ExportOrder, GrowOrder, ImportOrder, LabelOrder, RemoveOrder, ResizeOrder,
-    RollbackOrder, SnapshotOrder, VolumeOrder,
+    CloneOrder, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder, SnapshotOrder,
+    VolumeOrder,
 };
 pub(crate) use plan::PlanView;
 
@@ -46,6 +48,7 @@ pub(crate) enum Ask {
     Grow(GrowOrder),
     Check,
     Import(ImportOrder),
+    ExportImage(ImageExportOrder),
     Export(ExportOrder),
     Unexport { name: String },
     Exports,
@@ -59,7 +62,7 @@ impl Ask {
 
     /// Whether it may take long: a daemon makes a job of it.
     pub(crate) fn is_long(&self) -> bool {
-        matches!(self, Ask::Import(_) | Ask::Check | Ask::Settle | Ask::Thin)
+        matches!(self, Ask::Import(_) | Ask::ExportImage(_) | Ask::Check | Ask::Settle | Ask::Thin)
     }
 
     /// Its name in the history and in lists of jobs.
@@ -79,6 +82,7 @@ impl Ask {
             Ask::Grow(_) => "pool grow",
             Ask::Check => "pool check",
             Ask::Import(_) => "image import",
+            Ask::ExportImage(_) => "image export",
             Ask::Export(_) => "export start",
             Ask::Unexport { .. } => "export stop",
             Ask::Exports => "export ls",
@@ -99,6 +103,8 @@ pub(crate) enum Answer {
     Checked(CheckView),
     #[serde(rename = "Import")]
     Imported(ImportView),
+    #[serde(rename = "ImageExported")]
+    ImageExported(ImageExportView),
     #[serde(rename = "Export")]
     Exported(Box<ExportView>),
     #[serde(rename = "ExportList")]
@@ -254,20 +260,6 @@ impl From<CheckReport> for CheckView {
             blocks_checked: report.blocks_checked,
         }
     }
-}
-
-/// What an import did; all in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ImportView {
-    pub(crate) version: String,
-    pub(crate) base: Option<String>,
-    pub(crate) size: u64,
-    /// Written into the pool for this version.
-    pub(crate) stored: u64,
-    /// The same as in the base, so shared with it.
-    pub(crate) unchanged: u64,
-    /// Zeros and holes: stored nowhere.
-    pub(crate) zero: u64,
 }
 
 /// One export at this moment.

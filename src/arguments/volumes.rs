@@ -2,6 +2,7 @@
 
 use super::Consent;
 use crate::complete;
+use crate::image_format::ImageFormat;
 use crate::labels;
 use crate::size::Size;
 use clap::{Args, Subcommand};
@@ -17,9 +18,14 @@ pub(crate) struct ListArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageVerb {
-    /// Make an image version from a raw file; holes and zeros take no space
-    #[command(after_help = "Example:\n  offshoot image import p0/golden@v1 golden.img")]
+    /// Make an image version from a file; holes and zeros take no space
+    #[command(
+        after_help = "Examples:\n  offshoot image import p0/golden@v1 golden.img\n  offshoot image import golden@v2 golden.qcow2 --format qcow2"
+    )]
     Import(ImageImportArguments),
+    /// Write a volume, snapshot or version into a file
+    #[command(after_help = "Example:\n  offshoot image export p0/golden@v1 golden.qcow2 --format qcow2")]
+    Export(ImageExportArguments),
     /// List image versions
     #[command(after_help = "Example:\n  offshoot image ls -o json")]
     Ls(ListArguments),
@@ -32,8 +38,17 @@ pub(crate) enum ImageVerb {
 pub(crate) struct ImageImportArguments {
     /// IMAGE@VERSION
     pub(crate) version: String,
-    /// A raw disk image, or a block device
+    /// A disk image; a raw one may be a block device
     pub(crate) file: PathBuf,
+    /// What the file is; it is never guessed
+    #[arg(long, value_enum, default_value = "raw")]
+    pub(crate) format: ImageFormat,
+    /// The file beneath a qcow2 image, and the one beneath that: all of a chain, in this order
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backing: Vec<PathBuf>,
+    /// The largest disk to take from a file that is not raw; 1T where it is not given
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) size_max: Option<Size>,
     /// Store only what differs from this version; by default from the newest of the same image
     #[arg(long, value_name = "IMAGE@VERSION", conflicts_with = "no_base")]
     pub(crate) base: Option<String>,
@@ -43,6 +58,23 @@ pub(crate) struct ImageImportArguments {
     /// Take the file as raw even if it starts like another format
     #[arg(long)]
     pub(crate) force_raw: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageExportArguments {
+    /// VOLUME, VOLUME@SNAPSHOT or IMAGE@VERSION
+    #[arg(add = ArgValueCandidates::new(complete::names))]
+    pub(crate) name: String,
+    /// The file to make
+    pub(crate) file: PathBuf,
+    /// What to make: raw or qcow2
+    #[arg(long, value_enum, default_value = "raw", hide_possible_values = true)]
+    pub(crate) format: ImageFormat,
+    /// Put it in the place of a file that is there, once it is whole
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

@@ -28,7 +28,7 @@ impl Role {
     pub(super) fn required(ask: &Ask) -> Self {
         match ask {
             Ask::Entries | Ask::Status | Ask::Exports => Role::ReadOnly,
-            Ask::Import(_) | Ask::Grow(_) => Role::Admin,
+            Ask::Import(_) | Ask::ExportImage(_) | Ask::Grow(_) => Role::Admin,
             Ask::Export(order) if order.socket.is_some() => Role::Admin,
             _ => Role::Operator,
         }

@@ -19,6 +19,7 @@ pub(super) fn route(ask: &Ask) -> (Method, String, Option<Value>) {
         Ask::Resize(order) => (Method::POST, "/resizes".to_owned(), body(json!(order))),
         Ask::Label(order) => (Method::POST, "/labels".to_owned(), body(json!(order))),
         Ask::Import(order) => (Method::POST, "/imports".to_owned(), body(json!(order))),
+        Ask::ExportImage(order) => (Method::POST, "/image-exports".to_owned(), body(json!(order))),
         Ask::Grow(order) => (Method::POST, "/grow".to_owned(), body(json!(order))),
         Ask::Settle => (Method::POST, "/settle".to_owned(), None),
         Ask::Thin => (Method::POST, "/thin".to_owned(), None),

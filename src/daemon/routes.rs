@@ -5,9 +5,9 @@ use super::server::{Api, Body, Caller, Refusal, Reply};
 use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
-    Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImportOrder,
-    JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder, RemovedView, ResizeOrder, RollbackOrder,
-    SnapshotOrder, StatusView, VolumeOrder,
+    Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImageExportOrder,
+    ImportOrder, JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder, RemovedView, ResizeOrder,
+    RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
 };
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -41,6 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(resizes))
         .routes(routes!(labels))
         .routes(routes!(imports))
+        .routes(routes!(image_exports))
         .routes(routes!(grow))
         .routes(routes!(settle))
         .routes(routes!(thin))
@@ -169,6 +170,8 @@ orders! {
     labels "/v1/pools/{pool}/labels" Label(LabelOrder) -> OK Done;
     /// Makes an image version from a file on the daemon's machine: a job.
     imports "/v1/pools/{pool}/imports" Import(ImportOrder) -> ACCEPTED JobView;
+    /// Writes a volume, snapshot or version into a file on the daemon's machine: a job.
+    image_exports "/v1/pools/{pool}/image-exports" ExportImage(ImageExportOrder) -> ACCEPTED JobView;
     /// Makes the pool larger.
     grow "/v1/pools/{pool}/grow" Grow(GrowOrder) -> OK Done;
     /// Serves a volume, snapshot or version to a virtual machine; it comes back when the daemon starts again.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// What to do with a run of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Write,
     /// Zero in the source, not zero in the base.
     Trim,
@@ -17,7 +17,7 @@ pub(super) enum Fate {
 
 /// Runs of one fate each, as byte ranges of the piece, in order. `base` is what the volume holds there already;
 /// `None` when it holds nothing. Both are whole blocks, equally long.
-pub(super) fn compare(piece: &[u8], base: Option<&[u8]>) -> Vec<(Fate, Range<usize>)> {
+pub(crate) fn compare(piece: &[u8], base: Option<&[u8]>) -> Vec<(Fate, Range<usize>)> {
     let grain = usize::try_from(GRAIN_BYTES).expect("4096");
     let mut runs: Vec<(Fate, Range<usize>)> = Vec::new();
     for (number, block) in piece.chunks(grain).enumerate() {

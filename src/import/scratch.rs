@@ -46,6 +46,16 @@ impl<'a> Scratch<'a> {
         &self.name
     }
 
+    /// Gives it its last size; nobody may have it open.
+    pub(super) fn resize(&self, size: u64, what: &str) -> Result<(), Failure> {
+        let entry = self.pool.entry(&self.name);
+        if entry.is_some_and(|entry| entry.size == size) {
+            return Ok(());
+        }
+        let resize = Command::Resize { name: self.name.clone(), size };
+        self.pool.run(resize).map(drop).map_err(|error| explain::engine(what, &error))
+    }
+
     /// The scratch volume becomes the version.
     pub(super) fn publish(self, version: &Name, what: &str) -> Result<(), Failure> {
         match self.try_publish(version) {

@@ -4,6 +4,7 @@ use crate::arguments::{
     CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments, View,
 };
 use crate::failure::{Code, Failure};
+use crate::image_format::ImageFormat;
 use crate::output::{Style, say};
 use crate::pool_choice::PoolChoice;
 use std::io::Write as _;
@@ -30,6 +31,9 @@ pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View, style: Style
         base: None,
         no_base: true,
         force_raw: false,
+        format: ImageFormat::Raw,
+        backing: Vec::new(),
+        size_max: None,
         consent: Consent::default(),
     };
     super::image_import::run(&own, import, style)?;

@@ -109,29 +109,3 @@ fn usual_mode() -> u32 {
 fn usual_queues() -> u16 {
     8
 }
-
-/// A raw image file to become an image version.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ImportOrder {
-    pub(crate) version: String,
-    /// Absolute; opened by whoever holds the pool.
-    #[schema(value_type = String)]
-    pub(crate) file: PathBuf,
-    #[serde(default)]
-    pub(crate) base: Base,
-    /// Take the file as raw whatever its first bytes look like.
-    #[serde(default)]
-    pub(crate) force_raw: bool,
-}
-
-/// What a new version is stored as a difference from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Base {
-    /// The newest version of the same image, if there is one.
-    #[default]
-    Latest,
-    Nothing,
-    Version(String),
-}

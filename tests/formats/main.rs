@@ -1,0 +1,29 @@
+//! Image files in and out of a pool, beside what qemu-img makes of them; and files that mean harm.
+
+#[path = "../cli_program/mod.rs"]
+mod cli_program;
+mod confinement;
+mod disk;
+mod exports;
+mod hostile;
+mod imports;
+mod measured;
+mod streams;
+mod tables;
+
+use std::path::Path;
+use std::process::Command;
+
+/// A tool that has to work; gives what it printed.
+#[track_caller]
+fn tool(program: &str, arguments: &[&str]) -> String {
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
