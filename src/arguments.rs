@@ -243,8 +243,7 @@ pub(crate) enum Shell {
     Zsh,
     Fish,
     Elvish,
-    #[value(name = "powershell")]
-    PowerShell,
+    Powershell,
 }
 
 #[derive(Debug, Args)]

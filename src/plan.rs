@@ -66,18 +66,21 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
         }
         Ask::Export(order) => {
             view.existing(&order.name)?;
-            Ok(quiet(format!("exports {} over vhost-user-blk", order.name), &[order.name.clone()]))
+            Ok(quiet(
+                format!("exports {} over vhost-user-blk", order.name),
+                std::slice::from_ref(&order.name),
+            ))
         }
         Ask::Unexport { name } => {
             view.existing(name)?;
             let stops_exports = exported(held, |other| other == name);
             let summary = format!("ends the export of {name}");
-            Ok(PlanView { stops_exports, ..quiet(summary, &[name.clone()]) })
+            Ok(PlanView { stops_exports, ..quiet(summary, std::slice::from_ref(name)) })
         }
         Ask::Import(order) => {
             view.vacant(std::slice::from_ref(&order.version))?;
             let summary = format!("imports {} as {}", order.file.display(), order.version);
-            Ok(quiet(summary, &[order.version.clone()]))
+            Ok(quiet(summary, std::slice::from_ref(&order.version)))
         }
         Ask::ExportImage(order) => {
             view.existing(&order.name)?;

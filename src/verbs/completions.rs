@@ -16,7 +16,7 @@ pub(super) fn script(shell: Shell) -> Result<(), Failure> {
         Shell::Zsh => &Zsh,
         Shell::Fish => &Fish,
         Shell::Elvish => &Elvish,
-        Shell::PowerShell => &Powershell,
+        Shell::Powershell => &Powershell,
     };
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "offshoot", "offshoot", "offshoot", &mut script).map_err(

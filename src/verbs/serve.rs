@@ -196,7 +196,7 @@ fn load_tls(config: &Config, typed: Vec<Grant>) -> Result<Option<Tls>, Failure> 
     };
     let Some(directory) = &config.tls.directory else { return Ok(None) };
     let written = config.tls.allow.iter().map(|grant| grant.parse());
-    let written = written.collect::<Result<Vec<_>, _>>().map_err(|error| refused(format!("{error}")))?;
+    let written = written.collect::<Result<Vec<_>, _>>().map_err(|error| refused(error.to_string()))?;
     Tls::load(directory, if typed.is_empty() { written } else { typed })
         .map(Some)
         .map_err(|error| refused(sentence(&error)))

@@ -89,14 +89,14 @@ impl Kills {
             Guest { volume, sectors, flushes, chance }
         });
         let wanted = self.chance.below(ACKNOWLEDGEMENTS_MAX);
-        let mut second = Control::connect(place.run_directory());
+        let second = Control::connect(place.run_directory());
         let was_inside = std::thread::scope(|scope| {
             for guest in guests {
                 scope.spawn(|| guest.run(&socket, book));
             }
             scope.spawn(|| operate(&control, book, self.done * 1_000));
             if in_checkpoint {
-                scope.spawn(|| settle(&mut second));
+                scope.spawn(|| settle(&second));
                 stop_inside_checkpoint(&daemon, &place.pool(), book, &mut self.chance);
             } else {
                 wait_for_acknowledgements(book, wanted);
@@ -185,7 +185,7 @@ fn verify(socket: &Path, control: &Control, book: &Book) {
 /// A clean end: everything is removed, and all space is back.
 fn everything_goes(place: &Place, book: &Book) {
     let daemon = place.serve(&[]);
-    verify(&place.path("nbd.sock"), &mut Control::connect(place.run_directory()), book);
+    verify(&place.path("nbd.sock"), &Control::connect(place.run_directory()), book);
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     place.ok(&["rm", "--yes", "c"]);
