@@ -9,7 +9,7 @@ use cow_tree::units::PoolId;
 use engine::{BLOCK, Engine, limits, opening, small_tail, volume};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use thinpool::{
     Command, CreateOptions, DeviceId, Error, GeometryOptions, MemberError, NewDevice, Opening, create_all,
 };
@@ -22,9 +22,16 @@ const SEEDS: u64 = 2;
 /// One moment of three devices.
 struct Moment {
     points: [CrashPoint; 3],
-    /// What was written after the device had joined was acknowledged as durable.
-    flushed: bool,
+    phase: u8,
 }
+
+/// The device is about to join; it has, and data is written; that has been acknowledged as durable.
+const JOINING: u8 = 0;
+const WRITING: u8 = 1;
+const FLUSHED: u8 = 2;
+
+/// One event in so many is looked at in each phase.
+const STRIDES: [usize; 3] = [1, 8, 8];
 
 fn simulated(disks: [SimulatedDisk; 3], seed: u64) -> [Arc<SimulatedDevice>; 3] {
     disks.map(|disk| Arc::new(SimulatedDevice::new(disk, Profile::drawn(seed), seed)))
@@ -88,17 +95,18 @@ fn before(seed: u64) -> [SimulatedDisk; 3] {
 fn moments(disks: &[SimulatedDisk; 3], seed: u64) -> Vec<Moment> {
     let devices = simulated(disks.clone(), seed);
     let moments = Arc::new(Mutex::new(Vec::new()));
-    let flushed = Arc::new(AtomicBool::new(false));
+    let phase = Arc::new(AtomicU8::new(JOINING));
     for device in &devices {
-        let (all, moments, flushed) = (devices.clone(), moments.clone(), flushed.clone());
+        let (all, moments, phase) = (devices.clone(), moments.clone(), phase.clone());
         device.observe(move |_| {
             let points = all.each_ref().map(|device| device.crash_point());
-            moments.lock().push(Moment { points, flushed: flushed.load(Ordering::SeqCst) });
+            moments.lock().push(Moment { points, phase: phase.load(Ordering::SeqCst) });
         });
     }
     let mut engine = open(&devices, true, 2).expect("an empty device joins");
+    phase.store(WRITING, Ordering::SeqCst);
     write(&mut engine, BLOCKS..2 * BLOCKS);
-    flushed.store(true, Ordering::SeqCst);
+    phase.store(FLUSHED, Ordering::SeqCst);
     engine.must(Command::Close);
     let mapped: Vec<u64> = engine.status().devices.iter().map(|device| device.mapped / BLOCK).collect();
     assert!(mapped.iter().all(|blocks| *blocks >= 16), "all devices have data: {mapped:?}");
@@ -127,7 +135,7 @@ fn cuts(moment: &Moment) -> Vec<[SimulatedDisk; 3]> {
 }
 
 /// Opens what a cut has left; says whether the third device was one of the pool.
-fn recover(disks: [SimulatedDisk; 3], flushed: bool, seed: u64, what: &str) -> bool {
+fn recover(disks: [SimulatedDisk; 3], phase: u8, seed: u64, what: &str) -> bool {
     let devices = simulated(disks, seed);
     let (mut engine, had_joined) = match open(&devices, false, 3) {
         Ok(engine) => (engine, true),
@@ -137,9 +145,9 @@ fn recover(disks: [SimulatedDisk; 3], flushed: bool, seed: u64, what: &str) -> b
         Err(error) => panic!("{what}: {error}"),
     };
     assert_eq!(engine.status().devices.len(), 3, "{what}");
-    assert!(had_joined || !flushed, "{what}: an acknowledged device is gone");
+    assert!(had_joined || phase == JOINING, "{what}: a device that had joined is gone");
     assert_written(&mut engine, 0..BLOCKS, what);
-    if flushed {
+    if phase == FLUSHED {
         assert_written(&mut engine, BLOCKS..2 * BLOCKS, what);
     }
     engine.assert_clean();
@@ -156,18 +164,18 @@ fn a_power_cut_while_a_device_joins_leaves_the_pool_without_it_or_with_it() {
         let disks = before(seed);
         let moments = moments(&disks, seed);
         for (event, moment) in moments.iter().enumerate() {
-            // Afterwards, every fifth event is as good as every one.
-            if moment.flushed && event % 5 != 0 {
+            if event % STRIDES[usize::from(moment.phase)] != 0 {
                 continue;
             }
             for (number, cut) in cuts(moment).into_iter().enumerate() {
                 let what = format!("seed {seed}, event {event}, cut {number}");
-                match recover(cut, moment.flushed, seed, &what) {
+                match recover(cut, moment.phase, seed, &what) {
                     true => with += 1,
                     false => without += 1,
                 }
             }
         }
     }
-    assert!(without > 500 && with > 500, "both ends were seen: {without} without, {with} with");
+    assert!(without > 200 && with > 200, "both ends were seen: {without} without, {with} with");
+    eprintln!("{without} cuts left the pool without the device, {with} with it");
 }
