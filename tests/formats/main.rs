@@ -1,5 +1,7 @@
 //! Image files in and out of a pool, beside what qemu-img makes of them; and files that mean harm.
 
+#![expect(clippy::disallowed_methods, reason = "the tests measure how long things take")]
+
 #[path = "../cli_program/mod.rs"]
 mod cli_program;
 mod confinement;

@@ -41,13 +41,13 @@ fn clusters_that_are_not_there_are_refused() {
 #[test]
 fn clusters_that_are_used_many_times_are_refused() {
     let attack = Attack::qcow2();
-    attack.patch(map(&attack), &(2 * CLUSTER | OWNED).to_be_bytes().repeat(256));
+    attack.patch(map(&attack), &((2 * CLUSTER) | OWNED).to_be_bytes().repeat(256));
     attack.fails(1, "is not whole");
 }
 
 #[test]
 fn compressed_clusters_of_nonsense_are_refused() {
-    for entry in [CLUSTER | COMPRESSED, OFFSET | COMPRESSED, u64::MAX & !OWNED] {
+    for entry in [CLUSTER | COMPRESSED, OFFSET | COMPRESSED, !OWNED] {
         let attack = Attack::new("qcow2", &["-c"]);
         attack.patch(map(&attack), &entry.to_be_bytes().repeat(100));
         attack.fails(1, "");
