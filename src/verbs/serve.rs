@@ -195,7 +195,7 @@ fn load_tls(config: &Config, typed: Vec<Grant>) -> Result<Option<Tls>, Failure> 
         Failure::new(Code::Usage, WHAT, why, "certtool or openssl, for certificates in PEM files")
     };
     let Some(directory) = &config.tls.directory else { return Ok(None) };
-    let written = config.tls.allow.iter().map(|grant| grant.parse());
+    let written = config.tls.allow.iter().map(|grant| grant.parse::<Grant>());
     let written = written.collect::<Result<Vec<_>, _>>().map_err(|error| refused(error.to_string()))?;
     Tls::load(directory, if typed.is_empty() { written } else { typed })
         .map(Some)
