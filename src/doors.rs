@@ -92,7 +92,7 @@ impl Doors {
         let found = self.vhost.exports().into_iter().find(|export| export.name == order.name);
         found.map(view).ok_or_else(|| {
             let why = "it was removed at the same moment";
-            Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot exports")
+            Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot export ls")
         })
     }
 
@@ -124,8 +124,8 @@ fn failure(what: String, error: &Error) -> Failure {
         Error::Engine(error) => return explain::engine(what, error),
         Error::Socket(SocketError::InUse(_)) => (Code::Conflict, "--socket with another path"),
         Error::Socket(_) => (Code::Failed, "--socket with another path"),
-        Error::Exported(_) => (Code::Conflict, "offshoot exports"),
-        Error::NotExported(_) => (Code::NotFound, "offshoot exports"),
+        Error::Exported(_) => (Code::Conflict, "offshoot export ls"),
+        Error::NotExported(_) => (Code::NotFound, "offshoot export ls"),
         Error::Queues { .. } => (Code::Usage, "--queues with another number"),
         Error::Thread(_) => (Code::Failed, "the same command again"),
     };

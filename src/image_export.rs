@@ -61,7 +61,7 @@ fn attach(pool: &Pool, name: &Name, what: &str) -> Result<Attachment, Failure> {
     pool.attach(name, access).map_err(|error| match error {
         Error::Busy { .. } => {
             let why = format!("{name} is in use, and would change while it is written");
-            let next = format!("offshoot snapshot {name}@SNAPSHOT, then an export of that");
+            let next = format!("offshoot snap create {name}@SNAPSHOT, then an export of that");
             Failure::new(Code::Conflict, what, why, next)
         }
         error => explain::engine(what, &error),

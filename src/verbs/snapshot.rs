@@ -15,9 +15,17 @@ const WHAT: &str = "no snapshot was taken";
 
 pub(super) fn run(pool: &PoolChoice, mut snapshot: SnapshotArguments, style: Style) -> Result<(), Failure> {
     let pool = pool.of(&mut snapshot.names)?;
+    let is_pattern = snapshot.names.iter().any(|name| name.contains('*'));
+    if !is_pattern {
+        // What can be refused without the pool is refused without touching it.
+        names::require_point(&names::expand(&snapshot.names, WHAT)?, Point::Required, WHAT)?;
+    }
     pool.with(CHANGE, |reach| {
-        let names = expand(reach, &snapshot.names)?;
-        names::require_point(&names, Point::Required, WHAT)?;
+        let names = if is_pattern {
+            of_volumes(reach, &snapshot.names)?
+        } else {
+            names::expand(&snapshot.names, WHAT)?
+        };
         let count = names.len();
         let order = Ask::Snapshot(SnapshotOrder { names: names.clone() });
         if consent::is_dry(reach, &order, snapshot.consent, style)? {
@@ -34,10 +42,7 @@ pub(super) fn run(pool: &PoolChoice, mut snapshot: SnapshotArguments, style: Sty
 }
 
 /// `'desk-*@before'` is a snapshot of each of those volumes.
-fn expand(reach: &mut Reach, patterns: &[String]) -> Result<Vec<String>, Failure> {
-    if !patterns.iter().any(|pattern| pattern.contains('*')) {
-        return names::expand(patterns, WHAT);
-    }
+fn of_volumes(reach: &mut Reach, patterns: &[String]) -> Result<Vec<String>, Failure> {
     let entries = reach.entries()?;
     let mut all = Vec::new();
     for pattern in patterns {

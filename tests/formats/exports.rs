@@ -89,10 +89,10 @@ fn a_volume_in_use_is_not_exported_and_its_snapshot_is() {
     let (place, _) = with_version(Place::new());
     place.ok(&["clone", "create", "golden@v1", "desk"]);
     let daemon = place.serve(&[]);
-    place.ok(&["export", "desk", "--vhost"]);
+    place.ok(&["export", "start", "desk"]);
     let ended = place.run(&["image", "export", "desk", "out.raw"]);
     ended.fails(4, "desk is in use");
-    assert!(ended.err.contains("try: offshoot snapshot desk@SNAPSHOT"), "{}", ended.err);
+    assert!(ended.err.contains("try: offshoot snap create desk@SNAPSHOT"), "{}", ended.err);
     place.ok(&["snap", "create", "desk@now"]);
     place.ok(&["image", "export", "desk@now", "out.raw"]);
     assert_eq!(daemon.stop().code, Some(0));
