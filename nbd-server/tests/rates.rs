@@ -14,6 +14,7 @@ use std::time::Duration;
 const DEPTH: u64 = 4;
 /// How long a rate is measured, once the burst is used up.
 const MEASURED: Duration = Duration::from_secs(2);
+const MEASUREMENTS_MAX: usize = 4;
 const BURST: Duration = Duration::from_millis(50);
 /// A client in a debt of hours is answered within this only if it does not wait.
 const SOON: Duration = Duration::from_secs(10);
@@ -60,9 +61,18 @@ fn rate_in(measured: Duration, client: &mut Client, kind: u16, length: u32) -> f
     rate
 }
 
+/// Never too fast, and as fast as it may be at least once in a few times: the machine has other things to do as well.
 #[track_caller]
-fn assert_near(measured: f64, expected: f64) {
-    assert!((measured / expected - 1.0).abs() < 0.1, "{measured:.1} a second, not {expected:.1}");
+fn assert_near(expected: f64, mut measure: impl FnMut() -> f64) {
+    let mut best = 0.0_f64;
+    for _ in 0..MEASUREMENTS_MAX {
+        best = best.max(measure());
+        assert!(best < expected * 1.1, "{best:.1} a second, not {expected:.1}");
+        if best > expected * 0.9 {
+            return;
+        }
+    }
+    panic!("{best:.1} a second, not {expected:.1}");
 }
 
 #[test]
@@ -86,7 +96,7 @@ fn requests_and_bytes_come_as_fast_as_they_may() {
             let mut client = served.open_simple(name);
             scope.spawn(move || {
                 println!("{name}");
-                assert_near(rate(&mut client, kind, length), expected);
+                assert_near(expected, || rate(&mut client, kind, length));
                 client.disconnect();
             });
         }
@@ -99,22 +109,18 @@ fn connections_of_an_export_share_its_limits_evenly() {
     let _turn = alone();
     let served = ServedPool::start(&[("desk", 16 * MIB)]);
     served.server.set_rate_limits("desk", limits(400, 0));
-    let clients: Vec<_> = (0..4).map(|_| served.open_simple("desk")).collect();
-    let rates: Vec<f64> = thread::scope(|scope| {
-        let running: Vec<_> = clients
-            .into_iter()
-            .map(|mut client| {
-                scope.spawn(move || {
-                    let rate = rate(&mut client, READ, 4096);
-                    client.disconnect();
-                    rate
-                })
-            })
-            .collect();
-        running.into_iter().map(|running| running.join().expect("it measures")).collect()
+    let mut clients: Vec<_> = (0..4).map(|_| served.open_simple("desk")).collect();
+    assert_near(400.0, || {
+        let rates: Vec<f64> = thread::scope(|scope| {
+            let measure = |client| scope.spawn(|| rate(client, READ, 4096));
+            let running: Vec<_> = clients.iter_mut().map(measure).collect();
+            running.into_iter().map(|running| running.join().expect("it measures")).collect()
+        });
+        let all: f64 = rates.iter().sum();
+        assert!(rates.iter().all(|rate| *rate > all / 5.0), "{rates:?}");
+        all
     });
-    assert_near(rates.iter().sum(), 400.0);
-    assert!(rates.iter().all(|rate| *rate > 80.0), "{rates:?} of 100 each");
+    clients.into_iter().for_each(Client::disconnect);
     served.end();
 }
 

@@ -20,6 +20,7 @@ const DEPTH: usize = 4;
 const PATIENCE_MS: i64 = 60_000;
 /// How long a rate is measured, once the burst is used up.
 const MEASURED: Duration = Duration::from_secs(2);
+const MEASUREMENTS_MAX: usize = 4;
 const BURST: Duration = Duration::from_millis(50);
 /// A driver in a debt of hours is answered within this only if it does not wait.
 const SOON: Duration = Duration::from_secs(10);
@@ -97,9 +98,18 @@ fn rate_in(measured: Duration, driver: &mut Driver, ask: Ask) -> f64 {
     rate
 }
 
+/// Never too fast, and as fast as it may be at least once in a few times: the machine has other things to do as well.
 #[track_caller]
-fn assert_near(measured: f64, expected: f64) {
-    assert!((measured / expected - 1.0).abs() < 0.1, "{measured:.1} a second, not {expected:.1}");
+fn assert_near(expected: f64, mut measure: impl FnMut() -> f64) {
+    let mut best = 0.0_f64;
+    for _ in 0..MEASUREMENTS_MAX {
+        best = best.max(measure());
+        assert!(best < expected * 1.1, "{best:.1} a second, not {expected:.1}");
+        if best > expected * 0.9 {
+            return;
+        }
+    }
+    panic!("{best:.1} a second, not {expected:.1}");
 }
 
 #[test]
@@ -127,7 +137,7 @@ fn requests_and_bytes_come_as_fast_as_they_may() {
             let mut driver = export_queues(&served, name, limits, 1, length);
             scope.spawn(move || {
                 println!("{name}");
-                assert_near(rate(&mut driver, ask), expected);
+                assert_near(expected, || rate(&mut driver, ask));
             });
         }
     });
@@ -140,7 +150,15 @@ fn transfers_in_parts_come_as_fast_as_they_may() {
     let _turn = alone();
     let served = Served::start(&[("desk", 24 * MIB)]);
     let mut driver = export(&served, "desk", limits(0, 96 * MIB), 24 << 20);
-    assert_near(rate(&mut driver, Ask::Read { offset: 0, length: 24 << 20 }), 4.0);
+    let read = Ask::Read { offset: 0, length: 24 << 20 };
+    let mut transfer = || assert_eq!(driver.run(read).expect("an answer"), 0);
+    // It begins at once, and the next one pays for it.
+    transfer();
+    assert_near(4.0, || {
+        let begun = now();
+        (0..8).for_each(|_| transfer());
+        8.0 / begun.elapsed().as_secs_f64()
+    });
     drop(driver);
     served.end();
 }
@@ -152,7 +170,6 @@ fn rings_of_an_export_share_its_limits_evenly() {
     let served = Served::start(&[("desk", 8 * MIB)]);
     let mut driver = export(&served, "desk", limits(400, 0), 4096);
     let ask = Ask::Read { offset: 0, length: 4096 };
-    let mut counts = [0_u32; 2];
     for queue in 0..2 {
         driver.turn_to(queue);
         for slot in 0..2 {
@@ -160,25 +177,31 @@ fn rings_of_an_export_share_its_limits_evenly() {
         }
         driver.kick().expect("a device that listens");
     }
-    let begun = now();
-    let mut answers = Vec::new();
-    while begun.elapsed() < MEASURED {
-        for (queue, count) in counts.iter_mut().enumerate() {
-            driver.turn_to(queue);
-            driver.answers(&mut answers);
-            *count += u32::try_from(answers.len()).expect("few");
-            for (slot, status) in answers.drain(..) {
-                assert_eq!(status, 0);
-                driver.submit(slot, ask).expect("a free slot");
+    let mut measure = |time: Duration| {
+        let (begun, mut counts) = (now(), [0_u32; 2]);
+        let mut answers = Vec::new();
+        while begun.elapsed() < time {
+            for (queue, count) in counts.iter_mut().enumerate() {
+                driver.turn_to(queue);
+                driver.answers(&mut answers);
+                *count += u32::try_from(answers.len()).expect("few");
+                for (slot, status) in answers.drain(..) {
+                    assert_eq!(status, 0);
+                    driver.submit(slot, ask).expect("a free slot");
+                }
+                driver.kick().expect("a device that listens");
             }
-            driver.kick().expect("a device that listens");
+            thread::yield_now();
         }
-        thread::yield_now();
-    }
-    let measured = f64::from(counts[0] + counts[1]) / begun.elapsed().as_secs_f64();
-    // The burst, and as many as are under way, come on top.
-    assert_near(measured, 400.0 + (20.0 + 4.0) / 2.0);
-    assert!(counts.iter().all(|count| *count > 300), "{counts:?} of about 400 each");
+        let seconds = begun.elapsed().as_secs_f64();
+        counts.map(|count| f64::from(count) / seconds)
+    };
+    measure(4 * BURST);
+    assert_near(400.0, || {
+        let [one, other] = measure(MEASURED);
+        assert!(one > other * 0.7 && other > one * 0.7, "{one:.0} and {other:.0}");
+        one + other
+    });
     drop(driver);
     served.end();
 }
