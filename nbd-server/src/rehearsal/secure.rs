@@ -7,6 +7,7 @@ use super::{certificates, client};
 use crate::tls::Tls;
 use crate::tunnel::Tunnel;
 use rustls::{ClientConfig, ClientConnection};
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -61,8 +62,8 @@ struct Talk {
     server: Tunnel,
     client: ClientConnection,
     /// Sealed bytes under way.
-    to_server: Vec<u8>,
-    to_client: Vec<u8>,
+    to_server: VecDeque<u8>,
+    to_client: VecDeque<u8>,
     client_said: usize,
     server_said: usize,
     server_heard: usize,
@@ -86,8 +87,8 @@ impl Talk {
         let mut talk = Self {
             server: Tunnel::new(tls).expect("a server of TLS"),
             client: client::connection(config),
-            to_server: Vec::new(),
-            to_client: Vec::new(),
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
             client_said: 0,
             server_said: 0,
             server_heard: 0,
@@ -171,7 +172,7 @@ impl Talk {
     fn damage(&mut self, place: usize) {
         self.is_damaged = true;
         match self.to_server.len() {
-            0 => self.to_server.push(place.to_le_bytes()[0]),
+            0 => self.to_server.push_back(place.to_le_bytes()[0]),
             length => self.to_server[place % length] ^= 1 << (place % 8),
         }
     }
