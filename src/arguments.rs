@@ -6,7 +6,9 @@ mod volumes;
 
 use crate::complete;
 use crate::labels::Selector;
+use crate::local_pool::Demand;
 use crate::output::Format;
+use crate::reach::{CHANGE, LOOK};
 use blockstore::Engine;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
@@ -260,4 +262,11 @@ pub(crate) struct Consent {
     /// Say what it would do, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+impl Consent {
+    /// A dry run opens a pool to look only.
+    pub(crate) fn demand(self) -> Demand {
+        if self.dry_run { LOOK } else { CHANGE }
+    }
 }

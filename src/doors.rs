@@ -5,9 +5,12 @@ use crate::failure::{Code, Failure, sentence};
 use crate::handler::parse_name;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
+use crate::state_directory::StateDirectory;
 use crate::wire::{ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
@@ -20,6 +23,8 @@ const PROPERTY: &str = "offshoot.export";
 pub(crate) struct Doors {
     vhost: Server,
     pool: Pool,
+    /// What is started and what is noted change together.
+    changing: Mutex<()>,
     directory: RunDirectory,
     pool_id: PoolId,
 }
@@ -28,17 +33,24 @@ impl Doors {
     pub(crate) fn open(pool: &Pool, pool_id: PoolId, directory: &RunDirectory) -> Result<Self, Failure> {
         let vhost = Server::start(pool, &ServerOptions::default())
             .map_err(|error| failure("the pool is not served".to_owned(), &error))?;
-        Ok(Self { vhost, pool: pool.clone(), directory: directory.clone(), pool_id })
+        Ok(Self {
+            vhost,
+            pool: pool.clone(),
+            changing: Mutex::default(),
+            directory: directory.clone(),
+            pool_id,
+        })
     }
 
     /// When this returns, a virtual machine can connect. The export comes back when the pool is served again.
     pub(crate) fn export(&self, order: &ExportOrder) -> Result<ExportView, Failure> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = self.standing(order) {
             return Ok(view);
         }
         let view = self.start(order)?;
         self.remember(&order.name, Some(order)).map_err(|mut failure| {
-            if let Err(error) = self.unexport(&order.name) {
+            if let Err(error) = self.stop(&order.name) {
                 failure.why.push_str(&format!("; and it is exported still: {}", error.why));
             }
             failure
@@ -56,15 +68,32 @@ impl Doors {
 
     /// Starts what was exported when the pool was last served. What cannot be exported any more is said, and stays noted.
     pub(crate) fn restore(&self, pool: &Pool) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in pool.entries() {
             let Some(text) = entry.properties.get(PROPERTY) else { continue };
-            let order = serde_json::from_str::<ExportOrder>(text).map_err(|error| error.to_string());
-            let named = order.map(|order| ExportOrder { name: entry.name.to_string(), ..order });
-            let started = named.and_then(|order| self.start(&order).map_err(|failure| failure.why));
-            if let Err(why) = started {
+            if let Err(why) = self.start_again(&entry.name.to_string(), text) {
                 say(&format!("note: {} is not exported as it was: {why}", entry.name));
             }
         }
+    }
+
+    /// A pool may come from anybody: where its sockets lie and who may open them it says only if this machine has noted the same.
+    fn start_again(&self, name: &str, text: &str) -> Result<(), String> {
+        let order: ExportOrder = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let order = ExportOrder { name: name.to_owned(), ..order };
+        let is_usual = order.socket.is_none() && order.mode == 0o600;
+        let ours = self.note_path(name).and_then(|path| std::fs::read_to_string(path).ok());
+        if !is_usual && ours.as_deref() != Some(text) {
+            let why = "the pool names a socket or a mode that was not asked for on this machine";
+            return Err(format!("{why}; offshoot export start {name} asks for it"));
+        }
+        self.start(&order).map(drop).map_err(|failure| failure.why)
+    }
+
+    /// Where this machine notes what was asked for here.
+    fn note_path(&self, name: &str) -> Option<PathBuf> {
+        let directory = StateDirectory::choose().ok()?.exports();
+        Some(directory.join(format!("{}.{name}", self.pool_id)))
     }
 
     fn remember(&self, name: &str, order: Option<&ExportOrder>) -> Result<(), Failure> {
@@ -72,6 +101,13 @@ impl Doors {
         let value = order.map(serde_json::to_string).transpose().map_err(|error| {
             Failure::new(Code::Failed, what.clone(), error.to_string(), "offshoot export start again")
         })?;
+        let path = self.note_path(name);
+        // Without it, it does not come back as it was, which is said then.
+        let _noted = match (&value, path) {
+            (Some(text), Some(path)) => std::fs::write(path, text),
+            (None, Some(path)) => std::fs::remove_file(path),
+            (_, None) => Ok(()),
+        };
         let name = parse_name(name, &what)?;
         let note = Command::SetProperty { name, key: PROPERTY.to_owned(), value };
         self.pool.run(note).map(drop).map_err(|error| explain::engine(what, &error))
@@ -96,11 +132,22 @@ impl Doors {
         })
     }
 
+    /// What is noted and could not be started again is forgotten just as well.
     pub(crate) fn unexport(&self, name: &str) -> Result<(), Failure> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let parsed = parse_name(name, &format!("{name} is exported as before"))?;
+        let is_noted = self.pool.entry(&parsed).is_some_and(|entry| entry.properties.contains_key(PROPERTY));
+        if is_noted {
+            self.remember(name, None)?;
+        }
+        let is_started = self.exports().iter().any(|export| export.name == name);
+        if is_noted && !is_started { Ok(()) } else { self.stop(name) }
+    }
+
+    fn stop(&self, name: &str) -> Result<(), Failure> {
         let what = format!("{name} is exported as before");
         let parsed = parse_name(name, &what)?;
-        self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))?;
-        self.remember(name, None)
+        self.vhost.unexport(&parsed).map_err(|error| failure(what, &error))
     }
 
     /// A volume has another size.

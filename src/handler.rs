@@ -173,11 +173,16 @@ fn label(held: &Held, order: &LabelOrder, watcher: &mut dyn Watcher, what: &str)
     if let Some(missing) = names.iter().find(|name| held.pool.entry(name).is_none()) {
         return Err(explain::engine(what, &thinpool::Error::NotFound(missing.to_string())));
     }
-    for name in &names {
-        for (key, value) in &order.labels {
-            let key = labels::property(key);
-            held.run(Command::SetProperty { name: name.clone(), key, value: value.clone() }, watcher, what)?;
-        }
+    let changes = names.iter().flat_map(|name| order.labels.iter().map(move |label| (name, label)));
+    for (done, (name, (key, value))) in changes.enumerate() {
+        let key = labels::property(key);
+        let change = Command::SetProperty { name: name.clone(), key, value: value.clone() };
+        held.run(change, watcher, what).map_err(|mut failure| {
+            if done > 0 {
+                failure.code = Code::Partly;
+            }
+            failure
+        })?;
     }
     Ok(())
 }

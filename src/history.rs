@@ -10,13 +10,17 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use utoipa::ToSchema;
 
 /// A file that has grown past this becomes the older one of two.
 const FILE_BYTES_MAX: u64 = 32 << 20;
+
+/// An order with ten thousand names is shorter.
+const ORDER_BYTES_MAX: usize = 1 << 20;
+const TEXT_CHARS_MAX: usize = 1000;
 
 /// One change.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -54,10 +58,10 @@ impl Record {
             user: author.user,
             pid: author.pid,
             command: command.to_owned(),
-            order,
+            order: bounded(order),
             job: author.job.clone(),
             seconds: start.elapsed().as_secs_f64(),
-            failure,
+            failure: failure.map(shortened),
         }
     }
 }
@@ -145,7 +149,7 @@ impl History {
 
     /// The newest of a pool, or of all, the oldest of them first.
     pub(crate) fn newest(&self, pool: Option<&str>, count: usize) -> Vec<Record> {
-        let Some(path) = &self.path else { return Vec::new() };
+        let Some(path) = self.path.as_ref().filter(|_| count > 0) else { return Vec::new() };
         let mut found = std::collections::VecDeque::new();
         for path in [older(path), path.clone()] {
             let Ok(file) = File::open(path) else { continue };
@@ -183,17 +187,49 @@ fn older(path: &Path) -> PathBuf {
 }
 
 fn append(path: &Path, record: &Record) -> io::Result<()> {
-    let open = || File::options().append(true).create(true).mode(0o600).open(path);
-    let mut file = open()?;
-    // Of two writers each has its line whole, and only one of them turns the files.
-    flock(&file, FlockOperation::LockExclusive)?;
-    if file.metadata()?.len() > FILE_BYTES_MAX {
-        std::fs::rename(path, older(path))?;
-        file = open()?;
-    }
+    let mut file = open_whole(path)?;
     let mut line = serde_json::to_string(record)?;
     line.push('\n');
+    // Of a line that a crash has cut, the next one is kept apart.
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last != [b'\n'] {
+        line.insert(0, '\n');
+    }
     file.write_all(line.as_bytes())
+}
+
+/// The file there is at this moment, locked: of two writers each has its line whole, and only one of them turns the files.
+fn open_whole(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        let held = file.metadata()?;
+        let is_current =
+            path.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino()));
+        match (is_current, held.len() > FILE_BYTES_MAX) {
+            (true, false) => return Ok(file),
+            (true, true) => std::fs::rename(path, older(path))?,
+            // Another writer has turned the files meanwhile.
+            (false, _) => {}
+        }
+    }
+}
+
+/// What was asked, unless that is so long that a few of it would push everything else out of the files.
+fn bounded(order: serde_json::Value) -> serde_json::Value {
+    let length = order.to_string().len();
+    if length <= ORDER_BYTES_MAX { order } else { serde_json::json!({ "left_out_bytes": length }) }
+}
+
+fn shortened(mut failure: Failure) -> Failure {
+    for text in [&mut failure.what, &mut failure.why, &mut failure.next] {
+        *text = text.chars().take(TEXT_CHARS_MAX).collect();
+    }
+    failure
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub(crate) fn print_list<T: Serialize>(
     if let Some(selector) = &view.selector {
         items.retain(|item| selector.matches(&labels(item)));
     }
+    let name = columns.first().map_or("name", |column| column.key);
     let columns = choose(columns, view, items.first())?;
     if let Some(sort) = &view.sort {
         let (key, is_down) = sort.strip_prefix('-').map_or((sort.as_str(), false), |key| (key, true));
@@ -70,7 +71,7 @@ pub(crate) fn print_list<T: Serialize>(
             let kind = kind.strip_suffix("List").unwrap_or(kind);
             items.iter().try_for_each(|item| print_json_line(kind, item))
         }
-        Format::Name => print(&names(&columns, &items)),
+        Format::Name => print(&names(name, &items)),
         Format::Csv => print(&csv(&columns, &items, view)),
         Format::Table | Format::Wide => print(&table(&columns, &items, view)),
     }
@@ -125,7 +126,8 @@ fn choose(
 /// An item that is there tells which keys there are beside the columns.
 fn require(columns: &[Chosen], first: Option<&Map<String, Value>>, key: &str) -> Result<(), Failure> {
     let is_known = columns.iter().any(|column| column.key == key);
-    if is_known || first.is_some_and(|item| item.contains_key(key)) {
+    // Where there is nothing, nothing says which other keys there would be.
+    if is_known || first.is_none_or(|item| item.contains_key(key)) {
         return Ok(());
     }
     let keys = first.map(|item| item.keys().cloned().collect::<Vec<_>>());
@@ -157,9 +159,8 @@ fn plain(value: Option<&Value>) -> String {
     }
 }
 
-fn names(columns: &[Chosen], items: &[Map<String, Value>]) -> String {
-    let Some(first) = columns.first() else { return String::new() };
-    items.iter().map(|item| plain(item.get(&first.key)) + "\n").collect()
+fn names(key: &str, items: &[Map<String, Value>]) -> String {
+    items.iter().map(|item| plain(item.get(key)) + "\n").collect()
 }
 
 fn csv(columns: &[Chosen], items: &[Map<String, Value>], view: &View) -> String {
@@ -240,7 +241,7 @@ mod tests {
         let (items, narrow) = (items(), view(Format::Table));
         let columns = choose(&COLUMNS, &narrow, items.first()).expect("columns");
         assert_eq!(table(&columns, &items, &narrow), "NAME    SIZE\na      9 MiB\nb\"c   10 MiB\n");
-        assert_eq!(names(&columns, &items), "a\nb\"c\n");
+        assert_eq!(names("name", &items), "a\nb\"c\n");
         let wide = view(Format::Csv);
         let columns = choose(&COLUMNS, &wide, items.first()).expect("columns");
         assert_eq!(

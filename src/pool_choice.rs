@@ -84,12 +84,16 @@ impl PoolChoice {
             return Ok(Place::Daemon { socket: socket.clone(), pool });
         }
         match (&self.prefix, &self.pool) {
-            (Some(name), pool) => match (Registry::open()?.find(name), pool) {
-                (Some(path), _) => Ok(Place::File(path)),
-                // It is looked at once it is open.
-                (None, Some(pool)) => find(pool).map(Place::File),
-                (None, None) => Err(unknown(name)),
-            },
+            (Some(name), pool) => {
+                // The pool that was given is meant where it has this name.
+                let given = pool.as_deref().map(find).transpose()?;
+                let given = given.filter(|path| crate::pool_file::name_of(path).as_deref() == Some(name));
+                let found = || Registry::open().map(|registry| registry.find(name));
+                match given {
+                    Some(path) => Ok(Place::File(path)),
+                    None => found()?.map(Place::File).ok_or_else(|| unknown(name)),
+                }
+            }
             (None, Some(pool)) => find(pool).map(Place::File),
             (None, None) => sole().map(Place::File),
         }
@@ -119,14 +123,11 @@ impl PoolChoice {
     }
 }
 
-/// A path, or else a name.
+/// A name, or else a path.
 fn find(pool: &Path) -> Result<PathBuf, Failure> {
     let Some(name) = pool.to_str().filter(|text| !text.contains('/')) else { return Ok(pool.to_owned()) };
-    if pool.exists() {
-        return Ok(pool.to_owned());
-    }
+    // A file that happens to be called so is `./NAME`.
     let found = Registry::open().ok().and_then(|registry| registry.find(name));
-    // What is neither is a path that does not exist, and whoever opens it says so.
     Ok(found.unwrap_or_else(|| pool.to_owned()))
 }
 

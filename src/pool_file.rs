@@ -52,6 +52,14 @@ fn refuse_what_is_no_disk(path: &Path, what: &str) -> Result<(), Failure> {
     Err(Failure::new(Code::Usage, what, format!("{} is no file and no block device", path.display()), next))
 }
 
+/// What the pool is called whose first device this is.
+pub(crate) fn name_of(path: &Path) -> Option<String> {
+    let mut block = Vec::new();
+    refuse_what_is_no_disk(path, "").ok()?;
+    File::open(path).and_then(|file| file.take(GRAIN_BYTES).read_to_end(&mut block)).ok()?;
+    Label::parse(&block).ok().map(|label| label.name)
+}
+
 /// Whether a path is a block device, on which a pool is made in place.
 pub(crate) fn is_block_device(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device())

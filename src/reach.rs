@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::run_directory::RunDirectory;
 use crate::wire::{Answer, Ask, EntryView, ExportView, PlanView, StatusView};
 use blockstore::{Access, Engine};
+use cow_tree::units::PoolId;
 use std::path::PathBuf;
 
 #[derive(Debug)]
@@ -45,13 +46,24 @@ impl Reach {
     fn open(places: Whereabouts<'_>, engine: Engine, demand: Demand) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(places.first)?;
         let directory = RunDirectory::choose()?;
-        if let Some(client) = Client::connect(&directory.control_socket(pool_id), &pool_id.to_string())? {
+        if let Some(client) = Self::find_daemon(pool_id, &directory)? {
             return Ok(Reach::Daemon(client));
         }
         Interrupt::watch()?;
         let access = if demand.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let devices = pool_devices::open(places, access, engine)?;
         LocalPool::open(devices, pool_id, &directory, demand).map(Reach::Here)
+    }
+
+    /// The daemon that holds the pool. A link of one that was killed may lead to another, which does not.
+    pub(crate) fn find_daemon(pool_id: PoolId, directory: &RunDirectory) -> Result<Option<Client>, Failure> {
+        let id = pool_id.to_string();
+        let Some(client) = Client::connect(&directory.control_socket(pool_id), &id)? else { return Ok(None) };
+        match client.get::<serde_json::Value>(&format!("/v1/pools/{id}")) {
+            Ok(_) => Ok(Some(client)),
+            Err(failure) if failure.code == Code::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     pub(crate) fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {

@@ -31,7 +31,8 @@ impl Registry {
     pub(crate) fn all(&self) -> Vec<(String, PathBuf)> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let pair = |entry: std::fs::DirEntry| {
-            Some((entry.file_name().into_string().ok()?, std::fs::read_link(entry.path()).ok()?))
+            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+            Some((name, std::fs::read_link(entry.path()).ok()?))
         };
         let mut all: Vec<_> = entries.filter_map(pair).collect();
         all.sort();

@@ -22,17 +22,24 @@ impl StateDirectory {
         let roots = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/lib/offshoot"));
         let chosen = variable(VARIABLE).or_else(roots).or_else(users);
         let path = chosen.ok_or_else(|| unusable("there is no HOME"))?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path.join("pools"))
-            .map_err(|error| unusable(&format!("{}: {error}", path.display())))?;
+        for below in ["pools", "exports"] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path.join(below))
+                .map_err(|error| unusable(&format!("{}: {error}", path.display())))?;
+        }
         Ok(Self { path })
     }
 
     /// Symbolic links, named as the pools they lead to.
     pub(crate) fn pools(&self) -> PathBuf {
         self.path.join("pools")
+    }
+
+    /// What was asked to be exported on this machine, a file for each.
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.path.join("exports")
     }
 
     pub(crate) fn history(&self) -> PathBuf {

@@ -64,8 +64,9 @@ impl Client {
         self.call(&Method::GET, path, None)
     }
 
-    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.call(&Method::DELETE, path, None)
+    /// How the job stood that is to end.
+    pub(crate) fn cancel(&self, id: &str) -> Result<JobView, Failure> {
+        self.call(&Method::DELETE, &format!("/v1/jobs/{}", escape(id)), None)
     }
 
     /// Hears of a job until it ends, or until nobody wants to hear of it any more; it goes on then.
@@ -86,7 +87,7 @@ impl Client {
     }
 
     fn send(&self, ask: &Ask, query: &str, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
-        let (method, below, body) = route(ask);
+        let (method, below, body) = route(ask)?;
         let path = format!("/v1/pools/{}{below}{query}", escape(&self.pool));
         self.runtime.block_on(async {
             let (status, body) = exchange(&self.socket, &method, &path, body).await?;

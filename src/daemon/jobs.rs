@@ -22,6 +22,7 @@ const RUNNING_MAX: usize = 8;
 pub(super) struct Job {
     view: watch::Sender<JobView>,
     cancelled: AtomicBool,
+    can_be_cancelled: bool,
 }
 
 impl Job {
@@ -34,7 +35,18 @@ impl Job {
     }
 
     /// It ends soon, unless it is about to end anyway.
-    pub(super) fn cancel(&self) {
+    pub(super) fn cancel(&self) -> Result<(), Failure> {
+        if !self.can_be_cancelled {
+            let view = self.view();
+            let what = format!("{} is not cancelled", view.id);
+            let why = format!("'{}' goes on until it is done", view.command);
+            return Err(Failure::new(Code::Conflict, what, why, format!("offshoot job follow {}", view.id)));
+        }
+        self.give_up();
+        Ok(())
+    }
+
+    fn give_up(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
     }
 
@@ -125,6 +137,7 @@ impl Jobs {
                 failure: None,
             }),
             cancelled: AtomicBool::new(false),
+            can_be_cancelled: !matches!(ask, Ask::Settle | Ask::Thin),
         });
         let mut jobs = self.lock();
         if self.ending.load(Ordering::SeqCst) {
@@ -168,7 +181,7 @@ impl Jobs {
         {
             let jobs = self.lock();
             self.ending.store(true, Ordering::SeqCst);
-            jobs.iter().for_each(|job| job.cancel());
+            jobs.iter().for_each(|job| job.give_up());
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {

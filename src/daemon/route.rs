@@ -1,32 +1,43 @@
 //! Where in the API a request of the command line goes: the client's side of `routes.rs`.
 
+use crate::failure::{Code, Failure};
+use crate::handler::describe;
 use crate::wire::Ask;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Method, path below `/v1/pools/NAME`, and body.
-pub(super) fn route(ask: &Ask) -> (Method, String, Option<Value>) {
-    let body = |order: Value| Some(order);
-    match ask {
+///
+/// Fails for a path that is no text: JSON has none.
+pub(super) fn route(ask: &Ask) -> Result<(Method, String, Option<Value>), Failure> {
+    Ok(match ask {
         Ask::Entries => (Method::GET, "/entries".to_owned(), None),
         Ask::Status => (Method::GET, String::new(), None),
         Ask::Exports => (Method::GET, "/exports".to_owned(), None),
-        Ask::CreateVolumes(order) => (Method::POST, "/volumes".to_owned(), body(json!(order))),
-        Ask::Clone(order) => (Method::POST, "/clones".to_owned(), body(json!(order))),
-        Ask::Snapshot(order) => (Method::POST, "/snapshots".to_owned(), body(json!(order))),
-        Ask::Rollback(order) => (Method::POST, "/rollbacks".to_owned(), body(json!(order))),
-        Ask::Remove(order) => (Method::POST, "/removals".to_owned(), body(json!(order))),
-        Ask::Resize(order) => (Method::POST, "/resizes".to_owned(), body(json!(order))),
-        Ask::Label(order) => (Method::POST, "/labels".to_owned(), body(json!(order))),
-        Ask::Import(order) => (Method::POST, "/imports".to_owned(), body(json!(order))),
-        Ask::ExportImage(order) => (Method::POST, "/image-exports".to_owned(), body(json!(order))),
-        Ask::Grow(order) => (Method::POST, "/grow".to_owned(), body(json!(order))),
+        Ask::CreateVolumes(order) => (Method::POST, "/volumes".to_owned(), Some(body(ask, order)?)),
+        Ask::Clone(order) => (Method::POST, "/clones".to_owned(), Some(body(ask, order)?)),
+        Ask::Snapshot(order) => (Method::POST, "/snapshots".to_owned(), Some(body(ask, order)?)),
+        Ask::Rollback(order) => (Method::POST, "/rollbacks".to_owned(), Some(body(ask, order)?)),
+        Ask::Remove(order) => (Method::POST, "/removals".to_owned(), Some(body(ask, order)?)),
+        Ask::Resize(order) => (Method::POST, "/resizes".to_owned(), Some(body(ask, order)?)),
+        Ask::Label(order) => (Method::POST, "/labels".to_owned(), Some(body(ask, order)?)),
+        Ask::Import(order) => (Method::POST, "/imports".to_owned(), Some(body(ask, order)?)),
+        Ask::ExportImage(order) => (Method::POST, "/image-exports".to_owned(), Some(body(ask, order)?)),
+        Ask::Grow(order) => (Method::POST, "/grow".to_owned(), Some(body(ask, order)?)),
         Ask::Settle => (Method::POST, "/settle".to_owned(), None),
         Ask::Thin => (Method::POST, "/thin".to_owned(), None),
         Ask::Check => (Method::POST, "/check".to_owned(), None),
-        Ask::Export(order) => (Method::POST, "/exports".to_owned(), body(json!(order))),
+        Ask::Export(order) => (Method::POST, "/exports".to_owned(), Some(body(ask, order)?)),
         Ask::Unexport { name } => (Method::DELETE, format!("/exports/{}", escape(name)), None),
-    }
+    })
+}
+
+fn body(ask: &Ask, order: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(order).map_err(|error| {
+        let why = format!("the daemon cannot be told: {error}");
+        Failure::new(Code::Usage, describe(ask), why, "a path in UTF-8")
+    })
 }
 
 /// A segment of a path: what is neither a letter, a digit nor one of `-._~@+` is written in hexadecimal (RFC 3986, 2.1).

@@ -1,7 +1,7 @@
 //! The paths of the API, each with its lines in the OpenAPI document. They turn what comes in into an [`Ask`] and what comes out
 //! into a status and a body, and do nothing else.
 
-use super::server::{Api, Body, Caller, Refusal, Reply};
+use super::server::{Api, Body, Caller, Refusal, Reply, Words};
 use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
@@ -10,7 +10,7 @@ use crate::wire::{
     RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
 };
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -54,9 +54,13 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(events))
 }
 
+/// Records of the history in one answer.
+const RECORDS_MAX: usize = 10_000;
+
 /// How a change is to be made.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct Manner {
     /// Say what it would do, and do nothing.
     #[serde(default)]
@@ -65,6 +69,7 @@ struct Manner {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct Removal {
     #[serde(default)]
     dry_run: bool,
@@ -75,6 +80,7 @@ struct Removal {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct Newest {
     /// Of this pool only.
     pool: Option<String>,
@@ -129,7 +135,7 @@ async fn remove_one(
     State(api): State<Api>,
     caller: Caller,
     Path((pool, name)): Path<(String, String)>,
-    Query(how): Query<Removal>,
+    Words(how): Words<Removal>,
 ) -> Result<Reply, Refusal> {
     let order = RemoveOrder { names: vec![name], recursive: how.recursive };
     let reply = api.carry_out(caller, pool, Ask::Remove(order), how.dry_run).await?;
@@ -145,7 +151,7 @@ macro_rules! orders {
             State(api): State<Api>,
             caller: Caller,
             Path(pool): Path<String>,
-            Query(manner): Query<Manner>,
+            Words(manner): Words<Manner>,
             Body(order): Body<$order>,
         ) -> Result<Reply, Refusal> {
             api.carry_out(caller, pool, Ask::$ask(order), manner.dry_run).await
@@ -191,7 +197,7 @@ async fn settle(
     State(api): State<Api>,
     caller: Caller,
     Path(pool): Path<String>,
-    Query(manner): Query<Manner>,
+    Words(manner): Words<Manner>,
 ) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Settle, manner.dry_run).await
 }
@@ -202,7 +208,7 @@ async fn thin(
     State(api): State<Api>,
     caller: Caller,
     Path(pool): Path<String>,
-    Query(manner): Query<Manner>,
+    Words(manner): Words<Manner>,
 ) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Thin, manner.dry_run).await
 }
@@ -225,7 +231,7 @@ async fn unexport(
     State(api): State<Api>,
     caller: Caller,
     Path((pool, name)): Path<(String, String)>,
-    Query(manner): Query<Manner>,
+    Words(manner): Words<Manner>,
 ) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Unexport { name }, manner.dry_run).await
 }
@@ -235,9 +241,9 @@ async fn unexport(
 async fn history(
     State(api): State<Api>,
     _caller: Caller,
-    Query(newest): Query<Newest>,
+    Words(newest): Words<Newest>,
 ) -> Result<Json<RecordList>, Refusal> {
-    let items = api.history(newest.pool, newest.limit.unwrap_or(100)).await?;
+    let items = api.history(newest.pool, newest.limit.unwrap_or(100).min(RECORDS_MAX)).await?;
     Ok(Json(RecordList { items }))
 }
 
@@ -262,7 +268,7 @@ async fn job(
 async fn cancel(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Reply, Refusal> {
     let job = api.job(&id)?;
     caller.may_cancel(&job.view())?;
-    job.cancel();
+    job.cancel()?;
     Ok(Reply::job(&job.view()))
 }
 

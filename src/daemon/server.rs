@@ -12,7 +12,7 @@ use crate::plan::plan;
 use crate::wire::{Answer, Ask, JobView, StatusView};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -68,7 +68,9 @@ impl Api {
     }
 
     fn pool(&self, name: &str) -> Result<&Hosted, Failure> {
-        self.pools.iter().find(|pool| pool.name == name || pool.id == name).ok_or_else(|| {
+        // A name is chosen by whoever made the pool: it never stands for another pool's identifier.
+        let by_id = self.pools.iter().find(|pool| pool.id == name);
+        by_id.or_else(|| self.pools.iter().find(|pool| pool.name == name)).ok_or_else(|| {
             let shown: String = name.chars().take(60).collect();
             let why = format!("this daemon holds no pool {shown:?}");
             Failure::new(Code::NotFound, "the request was refused", why, "GET /v1/pools")
@@ -92,8 +94,13 @@ impl Api {
     }
 
     pub(super) async fn history(&self, pool: Option<String>, limit: usize) -> Result<Vec<Record>, Refusal> {
-        let history = self.history.clone();
-        in_background(move || Ok(history.newest(pool.as_deref(), limit))).await
+        let (history, place) = (self.history.clone(), self.place()?);
+        in_background(move || {
+            let records = history.newest(pool.as_deref(), limit);
+            drop(place);
+            Ok(records)
+        })
+        .await
     }
 
     /// Long work becomes a job; the rest is answered when it is done.
@@ -107,7 +114,13 @@ impl Api {
         caller.may(&ask)?;
         let hosted = self.pool(&pool)?.clone();
         if dry_run {
-            let planned = in_background(move || plan(&hosted.held, &ask)).await?;
+            let place = self.place()?;
+            let planned = in_background(move || {
+                let planned = plan(&hosted.held, &ask);
+                drop(place);
+                planned
+            });
+            let planned = planned.await?;
             return Ok(Reply::answer(Answer::Planned(planned)));
         }
         if ask.is_long() {
@@ -310,6 +323,20 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
             Ok(Json(body)) => Ok(Self(body)),
             Err(rejection) => Err(mistaken(&rejection)),
         }
+    }
+}
+
+/// The words behind a path's '?': one that is not known is refused, since it was meant to change what is done.
+pub(super) struct Words<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Words<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, Refusal> {
+        Query::try_from_uri(&parts.uri).map(|Query(words)| Self(words)).map_err(|rejection| {
+            let next = "GET /v1/openapi.json";
+            Refusal::from(Failure::new(Code::Usage, "the request was refused", rejection.body_text(), next))
+        })
     }
 }
 

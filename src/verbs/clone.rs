@@ -7,7 +7,6 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::size::Size;
 use crate::wire::{Ask, CloneOrder};
 use serde_json::json;
@@ -25,7 +24,7 @@ pub(super) fn run(pool: &PoolChoice, mut clone: CloneArguments, style: Style) ->
         size: clone.size.map(Size::bytes),
         labels: clone.labels.into_iter().collect(),
     });
-    pool.with(CHANGE, |reach| {
+    pool.with(clone.consent.demand(), |reach| {
         if consent::is_dry(reach, &order, clone.consent, style)? {
             return Ok(());
         }

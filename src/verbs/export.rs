@@ -6,7 +6,7 @@ use crate::failure::{Code, Failure};
 use crate::list::{Column, Shown, column, extra, print_list};
 use crate::output::{Format, Style, print, print_json, print_json_line, say, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::{CHANGE, LOOK, Reach, unexpected};
+use crate::reach::{LOOK, Reach, unexpected};
 use crate::wire::{Answer, Ask, ExportOrder, ExportView};
 use serde::Serialize;
 use serde_json::json;
@@ -65,7 +65,7 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
     let socket = export.socket.map(std::path::absolute).transpose().map_err(|error| {
         Failure::new(Code::Usage, what.clone(), error.to_string(), "--socket with another path")
     })?;
-    pool.with(CHANGE, |reach| {
+    pool.with(export.consent.demand(), |reach| {
         let names = expand(reach, &export.names, &what)?;
         if names.len() > 1 && socket.is_some() {
             let why = format!("--socket is for one export, and these are {}", names.len());
@@ -122,7 +122,7 @@ fn expand(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<Stri
 pub(super) fn stop(pool: &PoolChoice, mut many: ManyArguments, style: Style) -> Result<(), Failure> {
     let pool = pool.of(&mut many.names)?;
     let what = "nothing is exported less";
-    pool.with(CHANGE, |reach| {
+    pool.with(many.consent.demand(), |reach| {
         let mut names = expand(reach, &many.names, what)?;
         if many.names.iter().any(|pattern| pattern.contains('*')) {
             let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();

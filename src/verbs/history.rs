@@ -1,7 +1,7 @@
 //! `offshoot history`: who has changed what.
 
 use crate::arguments::{HistoryArguments, View};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::history::{History, Record, RecordList};
 use crate::list::{Column, Shown, column, extra, print_list};
 use crate::pool_choice::{Place, PoolChoice};
@@ -40,11 +40,12 @@ pub(super) fn run(pool: &PoolChoice, history: &HistoryArguments, view: &View) ->
 /// A daemon of another user keeps its own; otherwise the one history of this machine says it all.
 fn find(pool: &PoolChoice, history: &HistoryArguments) -> Result<Vec<Record>, Failure> {
     if let Some(socket) = &pool.api {
-        let client = crate::daemon::Client::connect(socket, "")?;
-        if let Some(client) = client {
-            let list: RecordList = client.get(&format!("/v1/history?limit={}", history.limit))?;
-            return Ok(list.items);
-        }
+        let client = crate::daemon::Client::connect(socket, "")?.ok_or_else(|| {
+            let why = format!("nobody answers on {}", socket.display());
+            Failure::new(Code::Unreachable, "the history was not read", why, "offshoot serve")
+        })?;
+        let list: RecordList = client.get(&format!("/v1/history?limit={}", history.limit))?;
+        return Ok(list.items);
     }
     let is_named = pool.pool.is_some() && !history.all;
     let name = match (is_named, pool.place()) {

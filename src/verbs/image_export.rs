@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::{CHANGE, unexpected};
+use crate::reach::unexpected;
 use crate::wire::{Answer, Ask, ImageExportOrder, ImageExportView};
 
 pub(super) fn run(
@@ -26,7 +26,7 @@ pub(super) fn run(
     });
     let interrupt = Interrupt::watch()?;
     let start = clock::now();
-    let view = pool.with(CHANGE, |reach| {
+    let view = pool.with(arguments.consent.demand(), |reach| {
         if consent::is_dry(reach, &order, arguments.consent, style)? {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use crate::failure::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::{CHANGE, unexpected};
+use crate::reach::unexpected;
 use crate::size::Size;
 use crate::wire::{Answer, Ask, Base, DISK_BYTES_MAX, ImportOrder, ImportView};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(super) fn run(
     let interrupt = Interrupt::watch()?;
     let start = clock::now();
     let ask = Ask::Import(order);
-    let view = pool.with(CHANGE, |reach| {
+    let view = pool.with(arguments.consent.demand(), |reach| {
         if consent::is_dry(reach, &ask, arguments.consent, style)? {
             return Ok(None);
         }

@@ -49,7 +49,7 @@ pub(super) fn run(pool: &PoolChoice, verb: JobVerb, view: &View, style: Style) -
             })
         }
         JobVerb::Cancel(job) => with_daemon(pool, |client| {
-            let view: JobView = client.delete(&format!("/v1/jobs/{}", job.id))?;
+            let view: JobView = client.cancel(&job.id)?;
             let sentence = match view.state {
                 JobState::Running => {
                     format!("{} is being cancelled; next: offshoot job follow {}", job.id, job.id)

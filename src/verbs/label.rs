@@ -5,7 +5,6 @@ use crate::arguments::LabelArguments;
 use crate::failure::{Code, Failure};
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::{Ask, LabelOrder};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -21,7 +20,7 @@ pub(super) fn run(pool: &PoolChoice, mut label: LabelArguments, style: Style) ->
         let why = "no label is given";
         return Err(Failure::new(Code::Usage, WHAT, why, "--set KEY=VALUE, or --unset KEY"));
     }
-    pool.with(CHANGE, |reach| {
+    pool.with(label.consent.demand(), |reach| {
         let names = names::select(&label.names, &reach.entries()?, WHAT)?;
         let order = Ask::Label(LabelOrder { names: names.clone(), labels: labels.clone() });
         if consent::is_dry(reach, &order, label.consent, style)? {

@@ -1,7 +1,6 @@
 //! `offshoot pool grow --add PATH --size SIZE`: the pool gets one more device, or stays as it was.
 
 use crate::arguments::Consent;
-use crate::daemon::Client;
 use crate::failure::{Code, Failure};
 use crate::history::History;
 use crate::interrupt::Interrupt;
@@ -32,7 +31,7 @@ pub(super) fn run(
     let first = pool.path()?;
     let pool_id = pool_file::identify(&first)?;
     let directory = RunDirectory::choose()?;
-    if Client::connect(&directory.control_socket(pool_id), "")?.is_some() {
+    if Reach::find_daemon(pool_id, &directory)?.is_some() {
         let why = "a daemon serves the pool, and a device joins it only while it is opened";
         return Err(Failure::new(Code::Conflict, WHAT, why, "stop offshoot serve, then the same command"));
     }
@@ -46,14 +45,14 @@ pub(super) fn run(
         );
         return print(&text);
     }
-    let order = json!({ "add": add, "size": size.map(Size::bytes) });
-    let name = first.display().to_string();
+    let order = json!({ "add": add.display().to_string(), "size": size.map(Size::bytes) });
+    let name = pool_file::name_of(&first).unwrap_or_default();
     let grow = || join(pool, &first, pool_id, &directory, add, size);
     let status = History::open().note_change(&name, "pool grow", order, grow)?;
     let (count, capacity) = (status.devices.len(), style.size(status.capacity));
     let bytes = status.devices.last().map_or(0, |device| device.size);
     let sentence = format!("{} is device {} of the pool, which has {capacity} now", add.display(), count - 1);
-    let body = json!({ "path": add, "index": count - 1, "size": bytes, "capacity": status.capacity });
+    let body = json!({ "path": add.display().to_string(), "index": count - 1, "size": bytes, "capacity": status.capacity });
     tell(style, "PoolGrown", &body, &sentence)
 }
 

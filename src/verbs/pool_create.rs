@@ -22,7 +22,7 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
     let what = format!("the pool {} was not created", first.display());
     let options = options(create, first, &what)?;
     let size = required_size(create, first, &what)?;
-    let order = json!({ "paths": create.paths, "size": size.map(Size::bytes) });
+    let order = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
     let make = || make(create, size, engine, &options, &what);
     let sizes = History::open().note_change(&options.name, "pool create", order, make)?;
     report(&create.paths, &options.name, &sizes, style)
@@ -105,8 +105,11 @@ fn format(devices: &[Arc<dyn Device>], options: &CreateOptions, what: &str) -> R
 fn report(paths: &[PathBuf], name: &str, sizes: &[u64], style: Style) -> Result<(), Failure> {
     let first = &paths[0];
     let size: u64 = sizes.iter().sum();
-    let devices: Vec<_> =
-        paths.iter().zip(sizes).map(|(path, size)| json!({ "path": path, "size": size })).collect();
+    let devices: Vec<_> = paths
+        .iter()
+        .zip(sizes)
+        .map(|(path, size)| json!({ "path": path.display().to_string(), "size": size }))
+        .collect();
     let on = match paths.len() {
         1 => format!("in {}", first.display()),
         count => format!("on {count} devices, the first {}", first.display()),
@@ -114,8 +117,12 @@ fn report(paths: &[PathBuf], name: &str, sizes: &[u64], style: Style) -> Result<
     let next = if remember(name, first) { format!("{name}/golden@v1") } else { "golden@v1".to_owned() };
     let sentence =
         format!("created {name} {on}, {}; next: offshoot image import {next} FILE", style.size(size));
-    let body = json!({ "pool": name, "path": first, "size": size, "devices": devices });
+    let body = json!({ "pool": name, "path": first.display().to_string(), "size": size, "devices": devices });
     tell(style, "PoolCreated", &body, &sentence)
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 /// Whether the name stands for the pool from now on.

@@ -7,7 +7,6 @@ use crate::failure::{Code, Failure};
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
 use crate::pool_file;
-use crate::reach::CHANGE;
 use crate::size::Size;
 use crate::wire::{Ask, GrowOrder};
 use serde_json::json;
@@ -22,7 +21,7 @@ pub(super) fn run(
     style: Style,
 ) -> Result<(), Failure> {
     let first = pool.path()?;
-    let grown = pool.with(CHANGE, |reach| {
+    let grown = pool.with(consent.demand(), |reach| {
         // A further device is known by an absolute path, the first by the one that was typed.
         let last = reach.status()?.devices.pop().filter(|device| device.index > 0);
         let last = last.map_or_else(|| first.clone(), |device| PathBuf::from(device.path));

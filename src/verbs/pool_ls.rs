@@ -9,7 +9,7 @@ use crate::pool_choice::PoolChoice;
 use crate::reach::{LOOK, Reach};
 use crate::registry::Registry;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const COLUMNS: [Column; 12] = [
     column("pool", "POOL", Shown::Text),
@@ -29,7 +29,7 @@ const COLUMNS: [Column; 12] = [
 #[derive(Debug, Serialize)]
 struct Item {
     pool: String,
-    path: PathBuf,
+    path: String,
     /// Normal, warning, critical or failed; unreachable where it cannot be opened.
     state: &'static str,
     size: Option<u64>,
@@ -57,7 +57,7 @@ fn look(pool: &PoolChoice, name: String, path: &Path) -> Item {
             let alerts = alerts(&status, &Thresholds::default());
             Item {
                 pool: name,
-                path: path.to_owned(),
+                path: path.display().to_string(),
                 state: state(&status, &alerts),
                 size: Some(status.capacity),
                 mapped: Some(status.mapped),
@@ -72,7 +72,7 @@ fn look(pool: &PoolChoice, name: String, path: &Path) -> Item {
         }
         Err(failure) => Item {
             pool: name,
-            path: path.to_owned(),
+            path: path.display().to_string(),
             state: "unreachable",
             size: None,
             mapped: None,

@@ -13,7 +13,12 @@ pub(super) fn register(pool: &PoolChoice, path: PathBuf, style: Style) -> Result
     match Registry::open()?.enter(&name, &path)? {
         Entered::Yes => {
             let sentence = format!("{name} stands for {}; next: offshoot ls {name}/", path.display());
-            tell(style, "PoolRegistered", &json!({ "pool": name, "path": path }), &sentence)
+            tell(
+                style,
+                "PoolRegistered",
+                &json!({ "pool": name, "path": path.display().to_string() }),
+                &sentence,
+            )
         }
         Entered::Taken(other) => {
             let why = format!("{name} stands for {}", other.display());

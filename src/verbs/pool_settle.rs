@@ -6,13 +6,12 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::Ask;
 use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, dry: Consent, style: Style) -> Result<(), Failure> {
     let interrupt = Interrupt::watch()?;
-    let status = pool.with(CHANGE, |reach| {
+    let status = pool.with(dry.demand(), |reach| {
         if consent::is_dry(reach, &Ask::Settle, dry, style)? {
             return Ok(None);
         }

@@ -5,12 +5,11 @@ use crate::arguments::Consent;
 use crate::failure::Failure;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::Ask;
 use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, dry: Consent, style: Style) -> Result<(), Failure> {
-    let mapped = pool.with(CHANGE, |reach| {
+    let mapped = pool.with(dry.demand(), |reach| {
         if consent::is_dry(reach, &Ask::Thin, dry, style)? {
             return Ok(None);
         }

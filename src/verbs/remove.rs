@@ -5,7 +5,7 @@ use crate::arguments::Consent;
 use crate::failure::{Code, Failure};
 use crate::output::{Style, say, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::{CHANGE, unexpected};
+use crate::reach::unexpected;
 use crate::wire::{Answer, Ask, EntryView, KindView, RemoveOrder, RemovedView};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub(super) fn run(
     style: Style,
 ) -> Result<(), Failure> {
     let pool = pool.of(&mut patterns)?;
-    pool.with(CHANGE, |reach| {
+    pool.with(order.consent.demand(), |reach| {
         let entries = reach.entries()?;
         let names = names::select(&patterns, &entries, WHAT)?;
         require_kind(&entries, &names, order.kind)?;

@@ -6,7 +6,6 @@ use crate::arguments::RollbackArguments;
 use crate::failure::Failure;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::{Ask, RollbackOrder};
 use serde_json::json;
 
@@ -18,7 +17,7 @@ pub(super) fn run(pool: &PoolChoice, mut rollback: RollbackArguments, style: Sty
     names::require_point(std::slice::from_ref(to), Point::Required, what)?;
     let volume = to.split('@').next().unwrap_or_default();
     let order = Ask::Rollback(RollbackOrder { to: to.clone() });
-    pool.with(CHANGE, |reach| {
+    pool.with(rollback.consent.demand(), |reach| {
         if !consent::ask(reach, &order, rollback.consent, volume, style)? {
             return Ok(());
         }

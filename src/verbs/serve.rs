@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use unix_socket::SocketFile;
 
 const WHAT: &str = "the pools are not served";
@@ -66,17 +66,22 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
 fn settle(mut config: Config, pool: &PoolChoice, options: &ServeArguments) -> Result<Config, Failure> {
     let plain = |path: &Path| PoolConfig { path: path.to_owned(), io: None, nbd: NbdConfig::default() };
     if !options.pools.is_empty() {
-        config.pools = options.pools.iter().map(|path| plain(path)).collect();
-    } else if let Some(path) = &pool.pool {
+        let written = std::mem::take(&mut config.pools);
+        let settings = |path: &PathBuf| written.iter().find(|pool| pool.path == *path).cloned();
+        config.pools =
+            options.pools.iter().map(|path| settings(path).unwrap_or_else(|| plain(path))).collect();
+    } else if let Some(path) = pool.pool.as_ref().filter(|_| options.config.is_none()) {
         config.pools = vec![plain(path)];
     } else if config.pools.is_empty() {
         config.pools = vec![plain(&pool.path()?)];
     }
     config.api.socket = options.api_socket.clone().or(config.api.socket);
     config.api.mode = options.api_mode.or(config.api.mode);
-    if let Some(directory) = &options.tls {
-        config.tls.directory = Some(directory.clone());
-        config.tls.required = options.tls_required;
+    config.tls.directory = options.tls.clone().or(config.tls.directory);
+    config.tls.required |= options.tls_required;
+    if config.tls.required && config.tls.directory.is_none() {
+        let why = "TLS is required, and there is no directory with its certificates";
+        return Err(Failure::new(Code::Usage, WHAT, why, "directory = PATH below [tls]"));
     }
     let nbd = NbdConfig {
         socket: options.socket.clone(),
@@ -135,6 +140,8 @@ fn serve(
         return Err(Failure::new(Code::Usage, WHAT, why, "a daemon for each pool"));
     }
     let tls = load_tls(config, grants)?;
+    // What comes back is there before anybody can ask for it, or for something else.
+    hostings.iter().for_each(|hosting| hosting.doors().restore(hosting.pool()));
     let control = start_control(hostings, config, access, directory)?;
     let started = start_doors(hostings, config, directory, tls, inherited);
     let watchdog = started.and_then(|()| {
@@ -244,7 +251,6 @@ fn start_doors(
 ) -> Result<(), Failure> {
     let mut inherited = Some(inherited);
     for (hosting, settings) in hostings.iter_mut().zip(&config.pools) {
-        hosting.doors().restore(hosting.pool());
         let sockets = inherited.take().unwrap_or_default();
         hosting.start_nbd(&settings.nbd, directory, tls.clone(), config.tls.required, sockets)?;
     }

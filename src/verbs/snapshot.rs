@@ -7,7 +7,7 @@ use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::{CHANGE, Reach};
+use crate::reach::Reach;
 use crate::wire::{Ask, SnapshotOrder};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub(super) fn run(pool: &PoolChoice, mut snapshot: SnapshotArguments, style: Sty
         // What can be refused without the pool is refused without touching it.
         names::require_point(&names::expand(&snapshot.names, WHAT)?, Point::Required, WHAT)?;
     }
-    pool.with(CHANGE, |reach| {
+    pool.with(snapshot.consent.demand(), |reach| {
         let names = if is_pattern {
             of_volumes(reach, &snapshot.names)?
         } else {

@@ -6,7 +6,6 @@ use crate::arguments::VolumeCreateArguments;
 use crate::failure::Failure;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::{Ask, VolumeOrder};
 use serde_json::json;
 
@@ -19,7 +18,7 @@ pub(super) fn run(pool: &PoolChoice, mut create: VolumeCreateArguments, style: S
     let size = create.size.bytes();
     let labels = create.labels.into_iter().collect();
     let order = Ask::CreateVolumes(VolumeOrder { names: names.clone(), size, labels });
-    pool.with(CHANGE, |reach| {
+    pool.with(create.consent.demand(), |reach| {
         if consent::is_dry(reach, &order, create.consent, style)? {
             return Ok(());
         }

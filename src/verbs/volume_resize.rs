@@ -6,7 +6,6 @@ use crate::arguments::VolumeResizeArguments;
 use crate::failure::Failure;
 use crate::output::{Style, tell};
 use crate::pool_choice::PoolChoice;
-use crate::reach::CHANGE;
 use crate::wire::{Ask, ResizeOrder};
 use serde_json::json;
 
@@ -19,7 +18,7 @@ pub(super) fn run(pool: &PoolChoice, mut resize: VolumeResizeArguments, style: S
     names::require_point(one, Point::Forbidden, what)?;
     let size = resize.size.bytes();
     let order = Ask::Resize(ResizeOrder { name: name.clone(), size });
-    pool.with(CHANGE, |reach| {
+    pool.with(resize.consent.demand(), |reach| {
         if !consent::ask(reach, &order, resize.consent, name, style)? {
             return Ok(());
         }
