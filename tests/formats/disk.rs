@@ -20,6 +20,14 @@ pub(crate) fn noise(length: u64, seed: u64) -> Vec<u8> {
     (0..words).flat_map(|_| next()).take(usize::try_from(length).expect("fits memory")).collect()
 }
 
+/// Writes a file mebibyte by mebibyte: what this process holds counts as its children's, too, until they are other programs.
+pub(crate) fn large(path: &str, mebibytes: u64, content: impl Fn(u64) -> Vec<u8>) {
+    let file = File::create(path).expect("a file");
+    for number in 0..mebibytes {
+        file.write_all_at(&content(number), number * MIB).expect("written");
+    }
+}
+
 /// A raw disk with noise, text, single blocks, zeros that were written and holes; gives its path.
 pub(crate) fn mixed(place: &Place, name: &str, size: u64, seed: u64) -> String {
     let file_path = place.path(name);

@@ -132,7 +132,7 @@ fn a_cancelled_export_leaves_nothing_behind() {
     let place = Place::new();
     place.ok(&["pool", "create", "p.pool", "--size", "512M"]);
     let raw = path(&place.path("big.raw")).to_owned();
-    fs::write(&raw, disk::noise(256 * MIB, 5)).expect("written");
+    disk::large(&raw, 256, |number| disk::noise(MIB, number + 5));
     place.ok(&["image", "import", "golden@v1", &raw]);
     for format in ["raw", "qcow2"] {
         let export = ["image", "export", "golden@v1", "out", "--format", format];

@@ -152,7 +152,7 @@ fn an_image_is_imported_by_a_daemon_as_without_one() {
 /// 192 MiB that do not compress.
 fn big_image(place: &Place) -> String {
     let raw = path(&place.path("big.raw")).to_owned();
-    std::fs::write(&raw, disk::noise(192 * MIB, 5)).expect("written");
+    disk::large(&raw, 192, |number| disk::noise(MIB, number + 5));
     let image = path(&place.path("big.qcow2")).to_owned();
     tool("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &raw, &image]);
     image
@@ -161,8 +161,7 @@ fn big_image(place: &Place) -> String {
 /// As large, and nothing of it lies in the image as it is.
 fn big_compressed_image(place: &Place) -> String {
     let raw = path(&place.path("big.raw")).to_owned();
-    let text: Vec<u8> = (0..192 * MIB / 8).flat_map(|number| (number % 65_521).to_be_bytes()).collect();
-    std::fs::write(&raw, text).expect("written");
+    disk::large(&raw, 192, |number| (0..MIB / 8).flat_map(|at| (at + number).to_be_bytes()).collect());
     let image = path(&place.path("big.qcow2")).to_owned();
     tool("qemu-img", &["convert", "-c", "-f", "raw", "-O", "qcow2", &raw, &image]);
     image
