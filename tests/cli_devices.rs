@@ -2,10 +2,13 @@
 
 mod cli_program;
 mod nbd_client;
+mod vhost_client;
 
 use cli_program::Place;
 use nbd_client::{Client, Command};
 use std::fs::{self, File};
+use std::path::Path;
+use vhost_client::{Ask, Driver};
 
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 4096;
@@ -96,6 +99,38 @@ fn every_engine_serves_several_files() {
         assert_eq!(daemon.stop().code, Some(0));
         is_clean(&place);
     }
+}
+
+/// A disk answers through a ring, and memory at once: whoever sleeps has to hear of both.
+#[test]
+fn clients_and_a_virtual_machine_use_a_pool_on_a_disk_and_in_memory() {
+    let place = Place::on_disk();
+    let memory = tempfile::tempdir_in("/dev/shm").expect("tmpfs");
+    let second = memory.path().join("p1.pool").to_string_lossy().into_owned();
+    place.ok(&["pool", "create", "p.pool", &second, "--size", "64M"]);
+    place.ok(&["volume", "create", "v", "--size", "32M"]);
+    place.ok(&["volume", "create", "w", "--size", "32M"]);
+    let daemon = place.serve(&[]);
+    (0..30).for_each(|number| write(&place, "v", number * 256, 5));
+    (0..30).for_each(|number| assert_eq!(read(&place, "v", number * 256), 5));
+    let socket = place.ok(&["export", "start", "w"]);
+    let mut driver = Driver::connect(Path::new(socket.trim_end()), 4, BLOCK).expect("the daemon listens");
+    driver.fill(0, &[6; BLOCK]);
+    for number in 0..30 {
+        let write = Ask::Write { offset: number << 20, length: BLOCK };
+        assert_eq!(driver.run(write).expect("an answer"), 0);
+    }
+    for number in 0..30 {
+        driver.fill(0, &[0; BLOCK]);
+        assert_eq!(driver.run(Ask::Read { offset: number << 20, length: BLOCK }).expect("an answer"), 0);
+        assert_eq!(driver.bytes(0, BLOCK), [6; BLOCK], "mebibyte {number}");
+    }
+    drop(driver);
+    let status = place.json(&["pool", "status"]);
+    let blocks = |device: usize| status["devices"][device]["mapped"].as_u64().expect("bytes") / BLOCK_BYTES;
+    assert!(blocks(0) >= 5 && blocks(1) >= 5 && blocks(0) + blocks(1) == 60, "{status}");
+    assert_eq!(daemon.stop().code, Some(0));
+    is_clean(&place);
 }
 
 #[test]
