@@ -8,6 +8,7 @@ mod client;
 mod jobs;
 mod route;
 mod routes;
+mod seats;
 mod server;
 
 pub(crate) use access::{Access, Role};

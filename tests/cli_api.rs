@@ -312,3 +312,79 @@ fn the_document_of_the_interface_has_every_path() {
     assert_eq!(get(&place, "/v1").body["role"], "admin");
     assert_eq!(daemon.stop().code, Some(0));
 }
+
+#[test]
+fn a_word_that_is_not_known_changes_nothing() {
+    let place = Place::new().with_pool();
+    let daemon = place.serve(&[]);
+    place.ok(&["volume", "create", "v", "--size", "1M"]);
+    for path in [
+        "/v1/pools/p/entries/v?dry-run=true",
+        "/v1/pools/p/entries/v?dry_run=yes",
+        "/v1/pools/p/entries/v?dryrun",
+    ] {
+        let answer = delete(&place, path);
+        assert_eq!((answer.status, &answer.body["kind"]), (400, &json!("Failure")), "{path}: {answer:?}");
+    }
+    let removal = post(&place, "/v1/pools/p/removals?dryRun=true", &json!({"names": ["v"]}));
+    assert_eq!(removal.status, 400, "{removal:?}");
+    assert_eq!(place.ok(&["ls", "-o", "name"]), "v\n");
+    assert_eq!(get(&place, "/v1/history?limit=0").body["items"], json!([]));
+    assert_eq!(delete(&place, "/v1/pools/p/entries/v").status, 200);
+    assert_eq!(place.ok(&["ls", "-o", "name"]), "");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_pool_chooses_no_sockets_on_a_machine_where_nobody_asked_for_them() {
+    let place = Place::in_memory().with_pool();
+    let daemon = place.serve(&[]);
+    place.ok(&["volume", "create", "a", "b", "--size", "1M"]);
+    let socket = place.path("chosen.sock");
+    place.ok(&["export", "start", "a", "--socket", socket.to_str().expect("text"), "--socket-mode", "666"]);
+    place.ok(&["export", "start", "b"]);
+    assert_eq!(daemon.stop().code, Some(0));
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let mut command = place.command(&["serve", "--socket", "nbd.sock"]);
+    let daemon = Daemon::start(command.env("OFFSHOOT_STATE_DIR", elsewhere.path()));
+    assert!(!socket.exists());
+    assert_eq!(place.ok(&["export", "ls", "-o", "name"]), "b\n");
+    place.ok(&["export", "stop", "a"]);
+    let ended = daemon.stop();
+    assert!(ended.err.contains("was not asked for on this machine"), "{}", ended.err);
+    let daemon = place.serve(&[]);
+    assert!(!socket.exists(), "what was not started is forgotten all the same");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn the_socket_of_a_killed_daemon_leads_to_no_other_pool() {
+    let place = Place::new().with_pool();
+    place.ok(&["volume", "create", "v", "--size", "1M"]);
+    place.ok(&["pool", "create", "q.pool", "--size", "256M"]);
+    place.serve(&[]).kill();
+    let mut command = place.command(&["serve", "q"]);
+    let daemon = Daemon::start(command.env_remove("OFFSHOOT_POOL"));
+    assert_eq!(place.ok(&["ls", "-o", "name"]), "v\n", "the pool whose daemon was killed is nobody's");
+    assert_eq!(place.ok(&["--pool", "q", "ls", "-o", "name"]), "");
+    assert_eq!(daemon.stop().code, Some(0));
+    place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn nobody_keeps_others_out_by_connecting() {
+    let place = Place::new().with_pool();
+    let daemon = place.serve(&[]);
+    let socket = socket_in(place.run_directory());
+    let crowd: Vec<UnixStream> =
+        (0..200).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", daemon.process_id())).expect("ours").count();
+    // Those without a seat are hung up on.
+    let mut last = crowd.last().expect("many");
+    last.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    assert_eq!(last.read(&mut [0]).expect("hung up on"), 0);
+    assert!(descriptors() < 150, "{}", descriptors());
+    drop(crowd);
+    place.ok(&["ls"]);
+    assert_eq!(daemon.stop().code, Some(0));
+}

@@ -60,7 +60,7 @@ fn the_manager_hears_that_the_daemon_is_ready_and_alive_and_ends() {
 fn the_units_are_what_systemd_understands() {
     let place = Place::new();
     let units = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
-    for unit in ["offshoot@.service", "offshoot@.socket"] {
+    for unit in ["offshoot.service", "offshoot@.service", "offshoot@.socket"] {
         let text = std::fs::read_to_string(format!("{units}/{unit}")).expect("the unit");
         // Where the program is, of all that the unit says, is another matter on this machine.
         let text = text.replace("/usr/bin/offshoot ", concat!(env!("CARGO_BIN_EXE_offshoot"), " "));
@@ -68,7 +68,7 @@ fn the_units_are_what_systemd_understands() {
     }
     let mut verify = Command::new("systemd-analyze");
     verify
-        .args(["verify", "--man=no", "offshoot@p0.service", "offshoot@p0.socket"])
+        .args(["verify", "--man=no", "offshoot.service", "offshoot@p0.service", "offshoot@p0.socket"])
         .current_dir(place.path(""));
     verify.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let verified = end(verify.spawn().expect("systemd-analyze starts (see scripts/install-test-tools)"));

@@ -4,6 +4,7 @@ use super::BODY_BYTES_MAX;
 use super::access::{Access, Peer, Role};
 use super::jobs::{Job, Jobs};
 use super::routes;
+use super::seats::Seating;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, Unwatched, handle};
 use crate::history::{Author, History, Record, failure_in};
@@ -218,8 +219,8 @@ async fn serve(listener: UnixListener, router: Router, ended: oneshot::Receiver<
         let _ended_is_all = ended.await;
         drop(told);
     };
-    let service = router.into_make_service_with_connect_info::<Seen>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(ending).into_future();
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let serving = axum::serve(Seating::new(listener), service).with_graceful_shutdown(ending).into_future();
     let late = async {
         let _ended_is_all = tell.await;
         tokio::time::sleep(PATIENCE).await;
@@ -285,7 +286,7 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let Some(ConnectInfo(Seen(Some(peer)))) = parts.extensions.get::<ConnectInfo<Seen>>() else {
+        let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<Peer>>() else {
             return Err(Refusal::forbidden("the kernel does not say who calls".to_owned()));
         };
         match api.access.role(peer) {
@@ -301,14 +302,10 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-/// What the kernel said of the other end when it connected.
-#[derive(Debug, Clone)]
-struct Seen(Option<Peer>);
-
-impl Connected<IncomingStream<'_, tokio::net::UnixListener>> for Seen {
-    fn connect_info(stream: IncomingStream<'_, tokio::net::UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
-        Self(credentials.map(|peer| Peer { user: peer.uid(), group: peer.gid(), pid: peer.pid() }))
+/// Who is at the other end.
+impl Connected<IncomingStream<'_, Seating>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Seating>) -> Self {
+        stream.io().peer()
     }
 }
 
