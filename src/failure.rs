@@ -76,6 +76,11 @@ impl Failure {
     }
 }
 
+/// The failure of one of several: where some were done before it, a part is done.
+pub(crate) fn after(done: usize) -> impl FnOnce(Failure) -> Failure {
+    move |failure| Failure { code: if done > 0 { Code::Partly } else { failure.code }, ..failure }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |text: &str| text.replace(|c: char| c.is_control(), " ");

@@ -3,7 +3,7 @@
 
 use crate::doors::Doors;
 use crate::explain;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, after};
 use crate::image_export;
 use crate::import;
 use crate::labels;
@@ -139,12 +139,7 @@ fn create_volumes(held: &Held, order: &VolumeOrder, watcher: &mut dyn Watcher) -
             _ => format!("volume {name} was not created, after {created} of {}", names.len()),
         };
         let command = Command::CreateVolume { name: name.clone(), size: order.size };
-        held.run(command, watcher, &what).map_err(|mut failure| {
-            if created > 0 {
-                failure.code = Code::Partly;
-            }
-            failure
-        })?;
+        held.run(command, watcher, &what).map_err(after(created))?;
     }
     set_labels(held, &names, &order.labels, watcher)?;
     Ok(Answer::Done)
@@ -177,12 +172,7 @@ fn label(held: &Held, order: &LabelOrder, watcher: &mut dyn Watcher, what: &str)
     for (done, (name, (key, value))) in changes.enumerate() {
         let key = labels::property(key);
         let change = Command::SetProperty { name: name.clone(), key, value: value.clone() };
-        held.run(change, watcher, what).map_err(|mut failure| {
-            if done > 0 {
-                failure.code = Code::Partly;
-            }
-            failure
-        })?;
+        held.run(change, watcher, what).map_err(after(done))?;
     }
     Ok(())
 }
@@ -207,12 +197,8 @@ fn set_labels(
         for (key, value) in labels {
             let what = format!("{name} is there, without its label {key}");
             let (key, value) = (labels::property(key), Some(value.clone()));
-            held.run(Command::SetProperty { name: name.clone(), key, value }, watcher, &what).map_err(
-                |mut failure| {
-                    failure.code = Code::Partly;
-                    failure
-                },
-            )?;
+            held.run(Command::SetProperty { name: name.clone(), key, value }, watcher, &what)
+                .map_err(after(names.len()))?;
         }
     }
     Ok(())

@@ -7,10 +7,10 @@ use crate::failure::{Code, Failure, sentence};
 use crate::import;
 use crate::output::say;
 use crate::pool_devices::PoolDevices;
+use crate::random;
 use crate::run_directory::RunDirectory;
 use cow_tree::units::PoolId;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use thinpool::{Limits, Opening, Pool, Service, Tail};
 
@@ -97,10 +97,8 @@ impl LocalPool {
 }
 
 fn opening(demand: Demand) -> io::Result<Opening> {
-    let mut incarnation = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut incarnation)?;
     Ok(Opening {
-        incarnation,
+        incarnation: random::bytes()?,
         boot_id: boot_id()?,
         process_id: std::process::id(),
         host: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),

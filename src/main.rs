@@ -50,6 +50,7 @@ mod pool_devices;
 mod pool_file;
 mod progress;
 mod qemu;
+mod random;
 mod reach;
 mod reason;
 mod registry;

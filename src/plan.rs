@@ -1,11 +1,12 @@
 //! What a change would do, without doing it: for `--dry-run`, and for the question before something is destroyed. Names are
 //! looked up as the change itself would, so that what is missing or taken is found here too.
 
+use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, describe, parse_name, parse_names};
 use crate::size::Iec;
-use crate::wire::{Ask, PlanView, RemoveOrder};
+use crate::wire::{Ask, KindView, PlanView, RemoveOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use thinpool::{Entry, EntryKind, Name};
 
@@ -85,7 +86,7 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
         Ask::ExportImage(order) => {
             view.existing(&order.name)?;
             let summary = format!("writes {} to {} as {}", order.name, order.file.display(), order.format);
-            Ok(PlanView { destroys: false, ..quiet(summary, std::slice::from_ref(&order.name)) })
+            Ok(quiet(summary, std::slice::from_ref(&order.name)))
         }
         Ask::Grow(order) => Ok(quiet(format!("makes the pool's device {} long", Iec(order.size)), &[])),
         Ask::Thin => Ok(quiet("gives back what removed names keep and no clone uses".to_owned(), &[])),
@@ -129,7 +130,7 @@ impl Survey<'_> {
         let with: Vec<String> =
             self.entries.values().filter(is_snapshot_of_one).map(|entry| entry.name.to_string()).collect();
         let subject = match doomed.as_slice() {
-            [one] => format!("this removes the {} {}", word(one.kind), one.name),
+            [one] => format!("this removes the {} {}", KindView::from(one.kind).word(), one.name),
             many => format!("this removes {} names", many.len()),
         };
         let snapshots = if order.recursive { with.len() } else { 0 };
@@ -162,7 +163,7 @@ fn by_name(held: &Held) -> BTreeMap<String, Entry> {
 }
 
 fn exported(held: &Held, is_hit: impl Fn(&String) -> bool) -> Vec<String> {
-    let exports = held.doors.as_deref().map(crate::doors::Doors::exports).unwrap_or_default();
+    let exports = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
     exports.into_iter().map(|export| export.name).filter(is_hit).collect()
 }
 
@@ -176,14 +177,6 @@ fn quiet(summary: String, names: &[String]) -> PlanView {
         provisions: 0,
         stops_exports: Vec::new(),
         clones: Vec::new(),
-    }
-}
-
-fn word(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Volume => "volume",
-        EntryKind::Snapshot => "snapshot",
-        EntryKind::Version => "version",
     }
 }
 

@@ -5,6 +5,7 @@ use crate::explain;
 use crate::failure::{Code, Failure, sentence};
 use crate::output::say;
 use crate::pool_file;
+use crate::random;
 use blockstore::{Access, Device, Engine};
 use cow_tree::units::{BLOCK_BYTES, PoolId};
 use std::collections::BTreeMap;
@@ -56,7 +57,7 @@ pub(crate) fn open(places: Whereabouts<'_>, access: Access, engine: Engine) -> R
 impl PoolDevices {
     /// The device becomes one of the pool when the pool is opened.
     pub(crate) fn join(&mut self, path: &Path, device: Arc<dyn Device>, what: &str) -> Result<(), Failure> {
-        self.joining = Some(NewDevice { device, id: DeviceId(random_id(what)?) });
+        self.joining = Some(NewDevice { device, id: DeviceId(random::identity(what)?) });
         self.further.push(absolute(path));
         Ok(())
     }
@@ -79,15 +80,6 @@ impl PoolDevices {
 
 fn absolute(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Sixteen bytes nobody else has.
-pub(crate) fn random_id(what: &str) -> Result<[u8; 16], Failure> {
-    let mut id = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut id)).map_err(|error| {
-        Failure::new(Code::Failed, what, format!("no random id: {error}"), "ls -l /dev/urandom")
-    })?;
-    Ok(id)
 }
 
 /// What a device's first block is as a label; the device may be in use by others.

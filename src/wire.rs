@@ -166,15 +166,21 @@ impl KindView {
     }
 }
 
+impl From<EntryKind> for KindView {
+    fn from(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Volume => KindView::Volume,
+            EntryKind::Snapshot => KindView::Snapshot,
+            EntryKind::Version => KindView::Version,
+        }
+    }
+}
+
 impl From<&Entry> for EntryView {
     fn from(entry: &Entry) -> Self {
         Self {
             name: entry.name.to_string(),
-            kind: match entry.kind {
-                EntryKind::Volume => KindView::Volume,
-                EntryKind::Snapshot => KindView::Snapshot,
-                EntryKind::Version => KindView::Version,
-            },
+            kind: entry.kind.into(),
             size: entry.size,
             origin: entry.origin.clone(),
             created_unix: entry.created_unix,

@@ -4,10 +4,9 @@ use crate::clock;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, Watcher, handle};
 use crate::history::{Author, History, failure_in};
+use crate::random;
 use crate::wire::{Ask, JobState, JobView};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -195,7 +194,5 @@ impl Jobs {
 }
 
 fn fresh_id() -> std::io::Result<String> {
-    let mut random = [0; 4];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(format!("j-{:08x}", u32::from_le_bytes(random)))
+    Ok(format!("j-{:08x}", u32::from_le_bytes(random::bytes()?)))
 }

@@ -31,7 +31,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinError;
 use unix_socket::SocketFile;
 
 /// Commands carried out or waiting at one time.
@@ -95,13 +96,8 @@ impl Api {
     }
 
     pub(super) async fn history(&self, pool: Option<String>, limit: usize) -> Result<Vec<Record>, Refusal> {
-        let (history, place) = (self.history.clone(), self.place()?);
-        in_background(move || {
-            let records = history.newest(pool.as_deref(), limit);
-            drop(place);
-            Ok(records)
-        })
-        .await
+        let history = self.history.clone();
+        self.in_place(move || Ok(history.newest(pool.as_deref(), limit))).await
     }
 
     /// Long work becomes a job; the rest is answered when it is done.
@@ -115,13 +111,7 @@ impl Api {
         caller.may(&ask)?;
         let hosted = self.pool(&pool)?.clone();
         if dry_run {
-            let place = self.place()?;
-            let planned = in_background(move || {
-                let planned = plan(&hosted.held, &ask);
-                drop(place);
-                planned
-            });
-            let planned = planned.await?;
+            let planned = self.in_place(move || plan(&hosted.held, &ask)).await?;
             return Ok(Reply::answer(Answer::Planned(planned)));
         }
         if ask.is_long() {
@@ -129,22 +119,32 @@ impl Api {
             let job = self.jobs.start(name, held, self.history.clone(), caller.author(), ask)?;
             return Ok(Reply::job(&job.view()));
         }
-        let place = self.place()?;
         let (history, author) = (self.history.clone(), caller.author());
-        let answer = in_background(move || {
+        let answer = self.in_place(move || {
             let run = || handle(&hosted.held, ask.clone(), &mut Unwatched);
-            let result = history.of(&hosted.name, &author, &ask, run, failure_in);
-            drop(place);
-            result
+            history.of(&hosted.name, &author, &ask, run, failure_in)
         });
         answer.await.map(Reply::answer)
     }
 
-    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.places.clone().try_acquire_owned().map_err(|_| {
+    /// In one of the places that there are for commands, and off the threads that talk.
+    async fn in_place<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
             let why = format!("{COMMANDS_MAX} commands are under way");
             Failure::new(Code::Conflict, "the command was refused", why, "the same command again")
-        })
+        })?;
+        let run = move || {
+            let result = run();
+            drop(place);
+            result
+        };
+        tokio::task::spawn_blocking(run)
+            .await
+            .unwrap_or_else(|died| Err(unfinished(&died)))
+            .map_err(Refusal::from)
     }
 
     fn router(self) -> Router {
@@ -231,20 +231,8 @@ async fn serve(listener: UnixListener, router: Router, ended: oneshot::Receiver<
     }
 }
 
-/// Off the threads that talk.
-async fn in_background<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Refusal> {
-    let result = tokio::task::spawn_blocking(run).await;
-    let died = |error| {
-        Failure::new(
-            Code::Failed,
-            "the command was not finished",
-            format!("{error}"),
-            "the log of offshoot serve",
-        )
-    };
-    result.map_err(died)?.map_err(Refusal::from)
+fn unfinished(died: &JoinError) -> Failure {
+    Failure::new(Code::Failed, "the command was not finished", died.to_string(), "the log of offshoot serve")
 }
 
 /// Who calls, with a role.

@@ -1,9 +1,8 @@
 //! The volume an import fills before it gets the version's name.
 
 use crate::explain;
-use crate::failure::{Code, Failure};
-use std::fs::File;
-use std::io::Read;
+use crate::failure::Failure;
+use crate::random;
 use thinpool::{Command, Error, Name, Pool};
 
 /// Marks scratch volumes, so that those of a crashed import are found.
@@ -95,10 +94,6 @@ pub(crate) fn remove_leftovers(pool: &Pool) -> Result<usize, Error> {
 }
 
 fn fresh_name(what: &str) -> Result<Name, Failure> {
-    let mut random = [0; 8];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).map_err(|error| {
-        Failure::new(Code::Failed, what, format!("no random name: {error}"), "ls -l /dev/urandom")
-    })?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = random::identity::<8>(what)?.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("importing+{digits}").parse().expect("letters, digits and a plus"))
 }

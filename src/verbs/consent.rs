@@ -18,8 +18,7 @@ pub(super) fn ask(
     word: &str,
     style: Style,
 ) -> Result<bool, Failure> {
-    if consent.dry_run {
-        show(&reach.plan(change)?, style)?;
+    if is_dry(reach, change, consent, style)? {
         return Ok(false);
     }
     let plan = reach.plan(change)?;

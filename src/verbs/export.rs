@@ -2,7 +2,7 @@
 
 use super::{consent, names};
 use crate::arguments::{ExportArguments, ListArguments, ManyArguments, View};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, after};
 use crate::list::{Column, Shown, column, extra, print_list};
 use crate::output::{Format, Style, print, print_json, print_json_line, say, tell};
 use crate::pool_choice::PoolChoice;
@@ -86,10 +86,9 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
             }
             let answer = reach.ask(order).map_err(|mut failure| {
                 if started > 0 {
-                    failure.code = Code::Partly;
                     failure.what = format!("{}, after {started} of {}", failure.what, names.len());
                 }
-                failure
+                after(started)(failure)
             })?;
             let Answer::Exported(view) = answer else { return Err(unexpected(&answer)) };
             show(&view, names.len(), style)?;
@@ -133,12 +132,7 @@ pub(super) fn stop(pool: &PoolChoice, mut many: ManyArguments, style: Style) -> 
             if consent::is_dry(reach, &order, many.consent, style)? {
                 continue;
             }
-            reach.ask(order).map_err(|mut failure| {
-                if stopped > 0 {
-                    failure.code = Code::Partly;
-                }
-                failure
-            })?;
+            reach.ask(order).map_err(after(stopped))?;
         }
         if many.consent.dry_run {
             return Ok(());

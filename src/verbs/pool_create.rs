@@ -6,8 +6,9 @@ use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::history::History;
 use crate::output::{Style, say, tell};
-use crate::pool_devices::{PoolDevices, random_id};
+use crate::pool_devices::PoolDevices;
 use crate::pool_file;
+use crate::random;
 use crate::registry::{Entered, Registry};
 use crate::size::Size;
 use blockstore::{Access, Device, Engine};
@@ -96,8 +97,9 @@ impl Made {
 }
 
 fn format(devices: &[Arc<dyn Device>], options: &CreateOptions, what: &str) -> Result<(), Failure> {
-    let new =
-        |device: &Arc<dyn Device>| Ok(NewDevice { device: device.clone(), id: DeviceId(random_id(what)?) });
+    let new = |device: &Arc<dyn Device>| {
+        Ok(NewDevice { device: device.clone(), id: DeviceId(random::identity(what)?) })
+    };
     let further = devices[1..].iter().map(new).collect::<Result<Vec<_>, Failure>>()?;
     thinpool::create_all(devices[0].clone(), &further, options).map_err(|error| explain::engine(what, &error))
 }
@@ -138,7 +140,7 @@ fn remember(name: &str, path: &Path) -> bool {
 }
 
 fn options(create: &PoolCreateArguments, first: &Path, what: &str) -> Result<CreateOptions, Failure> {
-    let pool_id = PoolId(random_id(what)?);
+    let pool_id = PoolId(random::identity(what)?);
     Ok(CreateOptions {
         name: name(create, first, what)?,
         pool_id,

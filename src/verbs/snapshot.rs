@@ -16,16 +16,11 @@ const WHAT: &str = "no snapshot was taken";
 pub(super) fn run(pool: &PoolChoice, mut snapshot: SnapshotArguments, style: Style) -> Result<(), Failure> {
     let pool = pool.of(&mut snapshot.names)?;
     let is_pattern = snapshot.names.iter().any(|name| name.contains('*'));
-    if !is_pattern {
-        // What can be refused without the pool is refused without touching it.
-        names::require_point(&names::expand(&snapshot.names, WHAT)?, Point::Required, WHAT)?;
-    }
+    // What can be refused without the pool is refused without touching it.
+    let plain = if is_pattern { None } else { Some(names::expand(&snapshot.names, WHAT)?) };
+    names::require_point(plain.as_deref().unwrap_or_default(), Point::Required, WHAT)?;
     pool.with(snapshot.consent.demand(), |reach| {
-        let names = if is_pattern {
-            of_volumes(reach, &snapshot.names)?
-        } else {
-            names::expand(&snapshot.names, WHAT)?
-        };
+        let names = plain.map_or_else(|| of_volumes(reach, &snapshot.names), Ok)?;
         let count = names.len();
         let order = Ask::Snapshot(SnapshotOrder { names: names.clone() });
         if consent::is_dry(reach, &order, snapshot.consent, style)? {
