@@ -5,7 +5,7 @@ mod cli_program;
 mod nbd_client;
 
 use cli_program::{Place, end};
-use nbd_client::{Client, Command};
+use nbd_client::{Client, Command, read_block, write_block};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
@@ -16,22 +16,15 @@ const BLOCK: usize = 4096;
 
 /// A write that nobody flushes.
 fn write(place: &Place, volume: &str, block: u64, byte: u8) {
-    let mut client = Client::open(&place.path("nbd.sock"), volume).expect("served");
-    let write = Command::Write { offset: block * BLOCK_BYTES, flags: 0, data: vec![byte; BLOCK] };
-    client.call(&write).expect("served").expect("written");
-    client.close().expect("served");
+    write_block(&place.path("nbd.sock"), volume, block, byte);
 }
 
 /// The byte a block is full of.
 fn read(place: &Place, volume: &str, block: u64) -> u8 {
     let daemon = place.serve(&[]);
-    let mut client = Client::open(&place.path("nbd.sock"), volume).expect("served");
-    let read = Command::Read { offset: block * BLOCK_BYTES, length: u32::try_from(BLOCK).expect("small") };
-    let bytes = client.call(&read).expect("served").expect("readable");
-    client.close().expect("served");
+    let byte = read_block(&place.path("nbd.sock"), volume, block);
     assert_eq!(daemon.stop().code, Some(0));
-    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a block is whole");
-    bytes[0]
+    byte
 }
 
 /// A pool with a written volume, whose daemon was killed.

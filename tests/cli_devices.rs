@@ -5,7 +5,7 @@ mod nbd_client;
 mod vhost_client;
 
 use cli_program::Place;
-use nbd_client::{Client, Command};
+use nbd_client::{read_block, write_block};
 use std::fs::{self, File};
 use std::path::Path;
 use vhost_client::{Ask, Driver};
@@ -35,19 +35,11 @@ fn figures(place: &Place, name: &str) -> Vec<u64> {
 }
 
 fn write(place: &Place, volume: &str, block: u64, byte: u8) {
-    let mut client = Client::open(&place.path("nbd.sock"), volume).expect("served");
-    let write = Command::Write { offset: block * BLOCK_BYTES, flags: 0, data: vec![byte; BLOCK] };
-    client.call(&write).expect("served").expect("written");
-    client.close().expect("served");
+    write_block(&place.path("nbd.sock"), volume, block, byte);
 }
 
 fn read(place: &Place, volume: &str, block: u64) -> u8 {
-    let mut client = Client::open(&place.path("nbd.sock"), volume).expect("served");
-    let read = Command::Read { offset: block * BLOCK_BYTES, length: u32::try_from(BLOCK).expect("small") };
-    let bytes = client.call(&read).expect("served").expect("readable");
-    client.close().expect("served");
-    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a block is whole");
-    bytes[0]
+    read_block(&place.path("nbd.sock"), volume, block)
 }
 
 fn is_clean(place: &Place) {

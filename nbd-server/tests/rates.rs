@@ -1,36 +1,18 @@
 //! Limits of speed of an export: they are kept, by all who have the export open, and nobody else notices.
 
+#[path = "../../rate-limit/tests/pace/mod.rs"]
+mod pace;
 mod served;
 
+use pace::{BURST, MEASURED, SOON, alone, assert_near, limits};
 use rate_limit::RateLimits;
 use served::client::{Client, DISC, FLUSH, READ, WRITE, index, request};
 use served::{MIB, ServedPool, now};
-use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// Requests of one client under way.
 const DEPTH: u64 = 4;
-/// How long a rate is measured, once the burst is used up.
-const MEASURED: Duration = Duration::from_secs(2);
-const MEASUREMENTS_MAX: usize = 4;
-const BURST: Duration = Duration::from_millis(50);
-/// A client in a debt of hours is answered within this only if it does not wait.
-const SOON: Duration = Duration::from_secs(10);
-
-/// One test at a time: what is measured is of the whole machine.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn limits(iops: u64, bytes_per_second: u64) -> RateLimits {
-    let rate = NonZeroU64::new;
-    RateLimits { iops: rate(iops), bytes_per_second: rate(bytes_per_second), burst: BURST }
-}
-
 fn rate(client: &mut Client, kind: u16, length: u32) -> f64 {
     rate_in(MEASURED, client, kind, length)
 }
@@ -59,20 +41,6 @@ fn rate_in(measured: Duration, client: &mut Client, kind: u16, length: u32) -> f
     let rate = answer(client, measured);
     (0..DEPTH).for_each(|_| assert_eq!(client.reply(expected).errno, 0));
     rate
-}
-
-/// Never too fast, and as fast as it may be at least once in a few times: the machine has other things to do as well.
-#[track_caller]
-fn assert_near(expected: f64, mut measure: impl FnMut() -> f64) {
-    let mut best = 0.0_f64;
-    for _ in 0..MEASUREMENTS_MAX {
-        best = best.max(measure());
-        assert!(best < expected * 1.1, "{best:.1} a second, not {expected:.1}");
-        if best > expected * 0.9 {
-            return;
-        }
-    }
-    panic!("{best:.1} a second, not {expected:.1}");
 }
 
 #[test]

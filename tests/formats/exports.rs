@@ -1,10 +1,8 @@
 //! What a pool holds comes back as a file, whole or not at all.
 
-use crate::cli_program::{Place, end, signal};
-use crate::{disk, measured, path, tool};
-use rustix::process::Signal;
+use crate::cli_program::{Place, end};
+use crate::{cancel, disk, measured, path, tool};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 
 const MIB: u64 = 1 << 20;
@@ -136,14 +134,7 @@ fn a_cancelled_export_leaves_nothing_behind() {
     place.ok(&["image", "import", "golden@v1", &raw]);
     for format in ["raw", "qcow2"] {
         let export = ["image", "export", "golden@v1", "out", "--format", format];
-        let mut child = place.command(&export).spawn().expect("started");
-        let mut err = BufReader::new(child.stderr.take().expect("piped"));
-        let mut text = String::new();
-        err.read_line(&mut text).expect("a line");
-        signal(&child, Signal::INT);
-        err.read_to_string(&mut text).expect("text");
-        assert_eq!(end(child).code, Some(1), "{text}");
-        assert!(text.contains("why: it was cancelled; nothing of it is left"), "{text}");
+        cancel(&place, &export);
         assert_eq!((partial(&place), place.path("out").exists()), (0, false), "{format}");
     }
     place.ok(&["pool", "check"]);

@@ -1,10 +1,10 @@
 //! Images are imported bit for bit, whatever their kind.
 
 use crate::cli_program::{Place, end, signal};
-use crate::{disk, measured, path, tool};
+use crate::{cancel, disk, measured, path, tool};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 
 const MIB: u64 = 1 << 20;
 
@@ -211,14 +211,7 @@ fn a_cancelled_import_of_an_image_leaves_nothing_behind() {
     for make in [big_image, big_compressed_image] {
         let image = make(&place);
         let import = ["image", "import", "golden@v1", &image, "--format", "qcow2"];
-        let mut child = place.command(&import).spawn().expect("started");
-        let mut err = BufReader::new(child.stderr.take().expect("piped"));
-        let mut text = String::new();
-        err.read_line(&mut text).expect("a line");
-        signal(&child, Signal::INT);
-        err.read_to_string(&mut text).expect("text");
-        assert_eq!(end(child).code, Some(1), "{text}");
-        assert!(text.contains("why: it was cancelled; nothing of it is left"), "{text}");
+        cancel(&place, &import);
         assert_eq!(place.json(&["ls"])["items"], serde_json::json!([]));
         assert_eq!(place.json(&["pool", "status"])["mapped"], before);
     }

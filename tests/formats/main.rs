@@ -13,6 +13,9 @@ mod measured;
 mod streams;
 mod tables;
 
+use cli_program::{Place, end, signal};
+use rustix::process::Signal;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Command;
 
@@ -28,4 +31,17 @@ fn tool(program: &str, arguments: &[&str]) -> String {
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
+}
+
+/// Starts a command, interrupts it when it has told of its progress, and sees it end as one that was.
+#[track_caller]
+fn cancel(place: &Place, arguments: &[&str]) {
+    let mut child = place.command(arguments).spawn().expect("started");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    err.read_line(&mut text).expect("a line");
+    signal(&child, Signal::INT);
+    err.read_to_string(&mut text).expect("text");
+    assert_eq!(end(child).code, Some(1), "{text}");
+    assert!(text.contains("why: it was cancelled; nothing of it is left"), "{text}");
 }

@@ -148,6 +148,28 @@ fn nonsense(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} makes no sense"))
 }
 
+/// Blocks of the pool, in bytes.
+const BLOCK_BYTES: u32 = 4096;
+
+/// Fills a block of an export, and flushes nothing.
+pub(crate) fn write_block(socket: &Path, export: &str, block: u64, byte: u8) {
+    let mut client = Client::open(socket, export).expect("served");
+    let data = vec![byte; index(BLOCK_BYTES)];
+    let write = Command::Write { offset: block * u64::from(BLOCK_BYTES), flags: 0, data };
+    client.call(&write).expect("served").expect("written");
+    client.close().expect("served");
+}
+
+/// The byte a block of an export is full of.
+pub(crate) fn read_block(socket: &Path, export: &str, block: u64) -> u8 {
+    let mut client = Client::open(socket, export).expect("served");
+    let read = Command::Read { offset: block * u64::from(BLOCK_BYTES), length: BLOCK_BYTES };
+    let bytes = client.call(&read).expect("served").expect("readable");
+    client.close().expect("served");
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a block is whole");
+    bytes[0]
+}
+
 fn index(length: u32) -> usize {
     usize::try_from(length).expect("lengths fit in memory")
 }

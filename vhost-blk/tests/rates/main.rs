@@ -1,14 +1,15 @@
 //! Limits of speed of an export: all its rings keep them together, and nobody else notices.
 
+#[path = "../../../rate-limit/tests/pace/mod.rs"]
+mod pace;
 #[path = "../door/served.rs"]
 mod served;
 #[path = "../../../tests/vhost_client/mod.rs"]
 mod vhost_client;
 
+use pace::{BURST, MEASURED, SOON, alone, assert_near, limits};
 use rate_limit::RateLimits;
 use served::{MIB, Served, name};
-use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use thinpool::Access;
@@ -18,28 +19,9 @@ use vhost_client::{Ask, Driver};
 /// Requests of one driver under way.
 const DEPTH: usize = 4;
 const PATIENCE_MS: i64 = 60_000;
-/// How long a rate is measured, once the burst is used up.
-const MEASURED: Duration = Duration::from_secs(2);
-const MEASUREMENTS_MAX: usize = 4;
-const BURST: Duration = Duration::from_millis(50);
-/// A driver in a debt of hours is answered within this only if it does not wait.
-const SOON: Duration = Duration::from_secs(10);
-
 #[expect(clippy::disallowed_methods, reason = "tests of speed measure real time")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// One test at a time: what is measured is of the whole machine.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn limits(iops: u64, bytes_per_second: u64) -> RateLimits {
-    let rate = NonZeroU64::new;
-    RateLimits { iops: rate(iops), bytes_per_second: rate(bytes_per_second), burst: BURST }
 }
 
 fn export(served: &Served, volume: &str, rate_limits: RateLimits, slot_bytes: usize) -> Driver {
@@ -96,20 +78,6 @@ fn rate_in(measured: Duration, driver: &mut Driver, ask: Ask) -> f64 {
         driver.answers(&mut answers);
     }
     rate
-}
-
-/// Never too fast, and as fast as it may be at least once in a few times: the machine has other things to do as well.
-#[track_caller]
-fn assert_near(expected: f64, mut measure: impl FnMut() -> f64) {
-    let mut best = 0.0_f64;
-    for _ in 0..MEASUREMENTS_MAX {
-        best = best.max(measure());
-        assert!(best < expected * 1.1, "{best:.1} a second, not {expected:.1}");
-        if best > expected * 0.9 {
-            return;
-        }
-    }
-    panic!("{best:.1} a second, not {expected:.1}");
 }
 
 #[test]
