@@ -177,7 +177,7 @@ impl Reader<'_> {
         self.returned.try_iter().for_each(drop);
         let read = |(offset, length): &(u64, u64)| Action::Read {
             offset: *offset,
-            buffer: Buffer::zeroed(usize::try_from(*length).expect("a piece fits memory")),
+            buffer: Buffer::uncleared(usize::try_from(*length).expect("a piece fits memory")),
         };
         let payloads = self.calls.call(batch.iter().map(read).collect())?;
         for ((offset, _), payload) in batch.drain(..).zip(payloads) {

@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Alignment of a buffer's memory in bytes, unless it was split elsewhere.
 pub const BUFFER_ALIGNMENT: usize = 4096;
 
+/// What an uncleared buffer is full of where assertions are on, so that a test sees a byte that nobody wrote.
+const NOT_WRITTEN: u8 = 0xdb;
+
 /// Owned aligned memory, or a loan. Invariant: `start + length` is inside the region, and unless that is lent, no other
 /// buffer has a byte of it.
 pub struct Buffer {
@@ -44,6 +47,20 @@ impl Buffer {
         let mut buffer = Self { region: Some(region), start: 0, length };
         if !fresh {
             buffer.fill(0);
+        }
+        buffer
+    }
+
+    /// A buffer of `length` bytes that are whatever they were before, for who overwrites them all before anybody looks: a
+    /// read does, or fails. Clearing them first would cost as much as a read from memory.
+    pub fn uncleared(length: usize) -> Self {
+        if length == 0 {
+            return Self::zeroed(0);
+        }
+        let (region, _) = Region::take(length);
+        let mut buffer = Self { region: Some(region), start: 0, length };
+        if cfg!(debug_assertions) {
+            buffer.fill(NOT_WRITTEN);
         }
         buffer
     }

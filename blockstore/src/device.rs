@@ -38,6 +38,12 @@ pub trait Device: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Bytes that writes can still find places for by themselves, where a place found so is as good as one that was given
+    /// beforehand: in memory. `None` elsewhere: [`crate::Operation::Allocate`] gives places in order, and at less cost.
+    fn room_for_writes(&self) -> Option<u64> {
+        None
+    }
+
     /// A channel that takes up to `depth` operations at a time (1 to [`DEPTH_MAX`]). One thread at a time uses it.
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError>;
 }

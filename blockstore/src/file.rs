@@ -79,6 +79,14 @@ impl Device for FileDevice {
         self.medium.works_alone()
     }
 
+    fn room_for_writes(&self) -> Option<u64> {
+        match self.way {
+            // A store must not be the first to find out that there is no place.
+            Way::Mapped(_) => None,
+            Way::Uring | Way::UringOrInline | Way::Inline => self.medium.room_for_writes(),
+        }
+    }
+
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
         let inline = || Box::new(ImmediateChannel::new(self.medium.clone(), depth));
         match &self.way {

@@ -217,6 +217,10 @@ impl Device for SimulatedDevice {
         false
     }
 
+    fn room_for_writes(&self) -> Option<u64> {
+        self.shared.profile.writes_find_room.then(|| self.shared.lock().room())
+    }
+
     /// Without latency the channel has no descriptor, and polling it completes everything. With latency its
     /// descriptor is always readable.
     fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {

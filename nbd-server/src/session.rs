@@ -215,7 +215,7 @@ impl Session {
     fn accept(&mut self, slot: Slot, command: Command, input: &mut &[u8]) -> Step {
         let action = match command {
             Command::Read { range, .. } => {
-                Action::Read { offset: range.offset, buffer: Buffer::zeroed(range.payload_bytes()) }
+                Action::Read { offset: range.offset, buffer: Buffer::uncleared(range.payload_bytes()) }
             }
             Command::Write { range, force } => {
                 return match input.split_at_checked(range.payload_bytes()) {
@@ -224,7 +224,7 @@ impl Session {
                         Step::Submit(slot, Ask::Act(write(range, force, Buffer::from_slice(front))))
                     }
                     None => {
-                        let buffer = Buffer::zeroed(range.payload_bytes());
+                        let buffer = Buffer::uncleared(range.payload_bytes());
                         self.payload(input, slot, range, force, buffer, 0)
                     }
                 };

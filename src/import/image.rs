@@ -110,6 +110,7 @@ impl Reader<'_> {
             let now = PIECE_BYTES.min(length - done);
             let mut buffer = self.outlet.buffer(now.next_multiple_of(GRAIN_BYTES))?;
             let wanted = usize::try_from(now).expect("a piece fits memory");
+            buffer[wanted..].fill(0);
             file.read(&mut buffer[..wanted], offset + done, self.what)?;
             done += now;
             self.at += now;
@@ -191,7 +192,8 @@ impl Server {
     }
 
     fn ask(&mut self, offset: u64, mut buffer: Buffer, length: u64, what: &str) -> Result<(), Stop> {
-        let padding = buffer.split_off(usize::try_from(length).expect("a piece fits memory"));
+        let mut padding = buffer.split_off(usize::try_from(length).expect("a piece fits memory"));
+        padding.fill(0);
         let (client, _) = self.running.as_mut().expect("it runs until it fails");
         match client.read(offset, buffer) {
             Ok(ticket) => {

@@ -15,9 +15,9 @@ use std::time::Duration;
 use thinpool::{Access, Action, Command, Name, Payload, Pool};
 
 /// Pieces read, compared and written together.
-const BATCH_PIECES: usize = 32;
+const BATCH_PIECES: usize = 8;
 /// Pieces there are at all: read ahead, taken, and empty.
-const PIECES: usize = 128;
+const PIECES: usize = 32;
 /// Bytes of one trim.
 const TRIM_BYTES: u64 = 1 << 30;
 /// How often somebody is asked whether to go on while there is nothing to do.
@@ -89,7 +89,7 @@ impl Inlet {
         let length = usize::try_from(PIECE_BYTES).expect("a piece fits memory");
         for _ in 0..count {
             // There are never more than there is room for; a reader that has ended needs none.
-            let _ended_is_fine = self.spares.try_send(Buffer::zeroed(length));
+            let _ended_is_fine = self.spares.try_send(Buffer::uncleared(length));
         }
     }
 }
@@ -206,7 +206,7 @@ impl Transfer<'_> {
         }
         let read = |(offset, bytes): &(u64, Buffer)| Action::Read {
             offset: *offset,
-            buffer: Buffer::zeroed(bytes.len()),
+            buffer: Buffer::uncleared(bytes.len()),
         };
         let payloads = self.calls.call(pieces.iter().map(read).collect())?;
         Ok(payloads.into_iter().map(into_buffer).collect())

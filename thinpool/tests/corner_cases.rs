@@ -74,8 +74,9 @@ fn a_version_is_not_renamed_into_a_volumes_snapshots() {
 
 #[test]
 fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
-    for room in [1400, 1450, 1500, 1600, 2000, 3000] {
-        let profile = Profile { capacity: Some(room * BLOCK), ..Profile::default() };
+    let rooms = [1400, 1450, 1500, 1600, 2000, 3000];
+    for (room, writes_find_room) in rooms.into_iter().flat_map(|room| [(room, false), (room, true)]) {
+        let profile = Profile { capacity: Some(room * BLOCK), writes_find_room, ..Profile::default() };
         let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(64) };
         let (mut engine, _) = Engine::simulated(64 * MIB, profile, limits(), geometry);
         engine.must(volume("a", 64 * MIB));
@@ -94,7 +95,11 @@ fn a_full_file_system_below_the_pool_is_no_space_and_no_poison() {
 /// What the pool has freed and still holds is not in the way of its own metadata.
 #[test]
 fn a_full_file_system_gets_kept_space_back_before_metadata_goes_without() {
-    let profile = Profile { capacity: Some(1500 * BLOCK), ..Profile::default() };
+    [false, true].into_iter().for_each(get_kept_space_back);
+}
+
+fn get_kept_space_back(writes_find_room: bool) {
+    let profile = Profile { capacity: Some(1500 * BLOCK), writes_find_room, ..Profile::default() };
     let geometry = GeometryOptions { journal_blocks: Some(64), group_blocks: Some(64) };
     let (mut engine, _) = Engine::simulated(64 * MIB, profile, tiny_limits(), geometry);
     engine.must(volume("a", 64 * MIB));

@@ -92,7 +92,7 @@ pub(crate) fn lend(ring: &Ring, spans: &[Span], alignment: usize) -> Option<Buff
 
 /// The bytes of a write, copied once: the driver cannot change them any more.
 pub(crate) fn gather(ring: &Ring, spans: &[Span]) -> Option<Buffer> {
-    let mut buffer = Buffer::zeroed(usize::try_from(total(spans)).ok()?);
+    let mut buffer = Buffer::uncleared(usize::try_from(total(spans)).ok()?);
     let mut at = 0;
     for span in spans {
         let end = at + usize::try_from(span.length).ok()?;

@@ -52,7 +52,7 @@ pub(crate) fn perform(
     let action = match command {
         Command::Read(range) => {
             let buffer = lend(ring, &chain.writable, lending.alignment)
-                .unwrap_or_else(|| Buffer::zeroed(usize::try_from(range.length).expect("it is bounded")));
+                .unwrap_or_else(|| Buffer::uncleared(usize::try_from(range.length).expect("it is bounded")));
             return Ok(Prepared::Engine(Action::Read { offset: range.offset, buffer }, range.length));
         }
         Command::Write(range) => {

@@ -2,7 +2,7 @@
 
 use super::opening::{Caching, Nature};
 use super::progress::{Progress, Step, ZEROS_BYTES};
-use super::transfer::Transfer;
+use super::transfer::{MediumKind, Transfer};
 use super::{call, lock};
 use crate::buffer::Buffer;
 use crate::error::IoError;
@@ -12,7 +12,7 @@ use crate::open::Access;
 use crate::operation::{Operation, OperationKind};
 use crate::trust::Trust;
 use parking_lot::Mutex;
-use rustix::fs::{SeekFrom, fallocate, fdatasync, fsync, ftruncate};
+use rustix::fs::{SeekFrom, fallocate, fdatasync, fstatvfs, fsync, ftruncate};
 use rustix::io::{Errno, pwrite};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,16 @@ impl FileMedium {
     /// Transfers do not need a processor.
     pub(crate) fn works_alone(&self) -> bool {
         self.facts.transfer.caching == Caching::Around
+    }
+
+    /// Bytes ([`crate::Device::room_for_writes`]).
+    pub(crate) fn room_for_writes(&self) -> Option<u64> {
+        let is_memory =
+            self.facts.nature == Nature::RegularFile && self.facts.transfer.medium == MediumKind::Memory;
+        let system = fstatvfs(self.file()).ok().filter(|_| is_memory)?;
+        // A file system without a limit has no blocks at all.
+        let is_limited = system.f_blocks > 0;
+        Some(if is_limited { system.f_bavail.saturating_mul(system.f_frsize) } else { u64::MAX })
     }
 
     pub(crate) fn access(&self) -> Access {

@@ -349,6 +349,12 @@ impl Medium {
         (offset / unit + by / unit) % places * unit
     }
 
+    /// Bytes that can still find a place.
+    pub(super) fn room(&self) -> u64 {
+        let placed = bytes(self.placed.len()) * PAGE_BYTES_U64;
+        self.profile.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(placed))
+    }
+
     /// Finds a place for every page of the range, or for none.
     fn place(&mut self, offset: u64, length: u64) -> Result<(), IoError> {
         let Some(capacity) = self.profile.capacity else { return Ok(()) };

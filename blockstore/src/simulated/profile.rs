@@ -76,6 +76,8 @@ pub struct Profile {
     pub discards: Discards,
     /// How many bytes find a place, in pages of 4 KiB; `None`: all of them.
     pub capacity: Option<u64>,
+    /// Whether writes find places as well as [`crate::Operation::Allocate`] does.
+    pub writes_find_room: bool,
     pub after_failed_flush: AfterFailedFlush,
     pub faults: Vec<Fault>,
 }
@@ -91,6 +93,7 @@ impl Default for Profile {
             straggler_delay_polls: 0,
             discards: Discards::Supported,
             capacity: None,
+            writes_find_room: false,
             after_failed_flush: AfterFailedFlush::Fail,
             faults: Vec::new(),
         }
@@ -115,6 +118,7 @@ impl Profile {
             discard_delay_polls: chance.below(2) * 8,
             straggler_delay_polls: chance.below(2) * 40,
             discards: if chance.below(4) == 0 { Discards::Unsupported } else { Discards::Supported },
+            writes_find_room: chance.coin(),
             ..Self::default()
         }
     }

@@ -65,7 +65,7 @@ impl Channel {
     /// Reads a missing node; the request is driven again when it is there.
     pub(super) fn fetch_node(&mut self, index: usize, slot: &mut Slot, pointer: Pointer) -> Flow {
         slot.node = Some(pointer);
-        let buffer = Buffer::zeroed(BLOCK_BYTES);
+        let buffer = Buffer::uncleared(BLOCK_BYTES);
         let offset = pointer.address.byte_offset();
         self.push(index, slot, Part::Node, Operation::Read { offset, buffer });
         Flow::Device

@@ -157,7 +157,7 @@ impl Channel {
             } else {
                 let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
                 let skip = usize::try_from(at % block_bytes).expect("less than a block");
-                let covering = Buffer::zeroed((skip + part.len()).next_multiple_of(BLOCK_BYTES));
+                let covering = Buffer::uncleared((skip + part.len()).next_multiple_of(BLOCK_BYTES));
                 let bounced = &mut read_of(slot).bounced;
                 bounced.resize_with(number, || None);
                 bounced.push(Some((skip, part)));

@@ -292,7 +292,7 @@ impl Channel {
             update_of(slot).edges.iter().map(|(edge, _)| edge.source).collect();
         for (number, source) in (0_u32..).zip(sources) {
             if let Some(address) = source {
-                self.push_read(index, slot, number, address.byte_offset(), Buffer::zeroed(BLOCK_BYTES));
+                self.push_read(index, slot, number, address.byte_offset(), Buffer::uncleared(BLOCK_BYTES));
             }
         }
         if slot.pending == 0 { self.write_chunk(index, slot) } else { Flow::Device }

@@ -22,7 +22,9 @@ pub(crate) async fn run(desk: Desk) {
             let needs = core.needs.lock();
             !needs.load.is_empty() || !needs.activate.is_empty()
         };
-        let needed = || asked() || core.groups.lock().data_wanted().is_some();
+        // A pool that is being closed needs nothing for later.
+        let is_closing = || core.closing.load(Ordering::SeqCst);
+        let needed = || asked() || (!is_closing() && core.groups.lock().data_wanted().is_some());
         desk.until(|| core.closed.load(Ordering::SeqCst) || needed()).await;
         if core.closed.load(Ordering::SeqCst) {
             return;
@@ -40,7 +42,9 @@ pub(crate) async fn run(desk: Desk) {
         for group in activate {
             provide_data(core, &desk.io, group).await;
         }
-        provide_ahead(core, &desk.io, asked).await;
+        // Whoever waits for these goes on before anything is done ahead.
+        core.announce();
+        provide_ahead(core, &desk.io, || !asked() && !is_closing()).await;
         core.announce();
         core.stepped();
     }
@@ -64,9 +68,9 @@ async fn provide_data(core: &Core, io: &KeeperIo, group: GroupIndex) {
     }
 }
 
-/// A group that nobody needs yet, while nobody asks for anything. When it is begun again, what the file has got already
+/// A group that nobody needs yet, as long as `go_on`: while nobody asks for anything. When it is begun again, what the file has got already
 /// costs next to nothing.
-async fn provide_ahead(core: &Core, io: &KeeperIo, asked: impl Fn() -> bool) {
+async fn provide_ahead(core: &Core, io: &KeeperIo, go_on: impl Fn() -> bool) {
     if core.groups.lock().data_wanted().is_none() {
         return;
     }
@@ -75,7 +79,7 @@ async fn provide_ahead(core: &Core, io: &KeeperIo, asked: impl Fn() -> bool) {
     if !secured {
         return core.groups.lock().stop_ahead();
     }
-    match allocate(core, io, group, || !asked()).await {
+    match provide(core, io, group, GroupKind::Data, go_on).await {
         Ok(Extent::Whole) => drop(core.groups.lock().activate(group, GroupKind::Data)),
         Ok(Extent::Part) => {}
         Err(_) => core.groups.lock().stop_ahead(),
@@ -105,7 +109,7 @@ pub(crate) async fn load_group(core: &Core, io: &KeeperIo, group: GroupIndex) ->
     Ok(groups.load(group, &page)?)
 }
 
-/// Makes the file hold a group for real before its first block is handed out. Somebody else may have given it a kind
+/// Makes sure of the file's room for a group before its first block is handed out. Somebody else may have given it a kind
 /// meanwhile; then it keeps that.
 pub(crate) async fn activate_group(
     core: &Core,
@@ -113,13 +117,13 @@ pub(crate) async fn activate_group(
     group: GroupIndex,
     kind: GroupKind,
 ) -> Result<(), Error> {
-    if let Err(error) = allocate(core, io, group, || true).await {
+    if let Err(error) = provide(core, io, group, kind, || true).await {
         // The file system may be full of what this pool has freed.
         if core.groups.lock().counts().data.kept == BlockCount(0) {
             return Err(error);
         }
         give_back::all(core, io).await;
-        allocate(core, io, group, || true).await?;
+        provide(core, io, group, kind, || true).await?;
     }
     core.groups.lock().activate(group, kind);
     Ok(())
@@ -129,6 +133,26 @@ pub(crate) async fn activate_group(
 enum Extent {
     Part,
     Whole,
+}
+
+/// Metadata's room is held for real; data's too, unless writes find it as well: then there must be enough for all that data
+/// groups promise.
+async fn provide(
+    core: &Core,
+    io: &KeeperIo,
+    group: GroupIndex,
+    kind: GroupKind,
+    go_on: impl Fn() -> bool,
+) -> Result<Extent, Error> {
+    let room = core.device.room_for_writes().filter(|_| kind == GroupKind::Data);
+    let Some(room) = room else { return allocate(core, io, group, go_on).await };
+    let length = core.geometry.read().group_len(group);
+    let data = core.groups.lock().counts().data;
+    let promised = BlockCount(data.free().0 - data.kept.0) + length;
+    if promised.bytes() > room {
+        return Err(Error::io("finding room for a group in the file")(IoError::OutOfSpace));
+    }
+    Ok(Extent::Whole)
 }
 
 /// Asks the file for a group, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
