@@ -288,12 +288,11 @@ impl Connection {
         let mut gone = false;
         loop {
             out.clear();
-            let unanswered = self.with_session(|session| {
-                session.stage(&mut out);
-                session.unanswered()
-            });
+            let copied_max = self.wire.copied_max();
+            let (leaving, unanswered) =
+                self.with_session(|session| (session.stage(&mut out, copied_max), session.unanswered()));
             self.staged.notify_one();
-            if out.is_empty() && (gone || !self.wire.wants_to_speak()) {
+            if out.is_empty() && leaving.is_none() && (gone || !self.wire.wants_to_speak()) {
                 if unanswered == 0 && self.intake_ended.get() {
                     return;
                 }
@@ -301,9 +300,14 @@ impl Connection {
                     self.cut();
                 }
                 self.answered.notified().await;
-            } else if !gone {
+                continue;
+            }
+            if !gone {
                 self.deadline.set(Some(Instant::now() + worker.limits.write_stall));
-                let sent = self.wire.send(out).await;
+                let sent = match &leaving {
+                    None => self.wire.send(out).await,
+                    Some(leaving) => self.wire.send_both(out, leaving.run()).await,
+                };
                 self.deadline.set(None);
                 gone = sent.is_err();
                 out = sent.unwrap_or_default();
@@ -313,6 +317,9 @@ impl Connection {
                 if gone {
                     self.cut();
                 }
+            }
+            if let Some(leaving) = leaving {
+                self.with_session(|session| session.has_left(leaving));
             }
         }
     }

@@ -33,6 +33,15 @@ pub(crate) const HOLE_BYTES_MIN: usize = 32 << 10;
 /// What one receive may bring, and what one send may carry, in bytes.
 pub(crate) const RECEIVE_BYTES: usize = 256 << 10;
 pub(crate) const STAGE_BYTES: usize = 256 << 10;
+/// A run of a read's data that is longer is sent from where it is; to copy a shorter one costs less than a call of its own.
+pub(crate) const COPIED_BYTES_MAX: usize = 32 << 10;
+/// What a Unix socket is asked to hold of what its client has not taken yet.
+pub(crate) const SEND_BUFFER_BYTES: usize = 512 << 10;
+/// Sent without a break before the other connections of the thread get their turn, in bytes.
+pub(crate) const UNBROKEN_BYTES_MAX: usize = 1 << 20;
+/// Payload in flight of one connection where a processor makes every transfer: what is read long before it is sent has left
+/// the processor's cache by then.
+pub(crate) const CACHED_BYTES_IN_FLIGHT: u64 = 2 << 20;
 /// What one receive of TLS may bring, in bytes: some records of it.
 pub(crate) const TLS_RECEIVE_BYTES: usize = 64 << 10;
 /// Memory for receiving during the handshake: an option header with its data.

@@ -7,9 +7,11 @@ pub mod secure;
 
 use crate::fields::Fields;
 use crate::handshake::{Description, Dialect, Exports, Handshake, Listed, Progress, Refusal, Terms};
-use crate::limits::{HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, STATUS_DESCRIPTORS_MAX, bytes};
+use crate::limits::{
+    COPIED_BYTES_MAX, HANDSHAKE_RECEIVE_BYTES, Limits, STAGE_BYTES, STATUS_DESCRIPTORS_MAX, bytes,
+};
 use crate::proto::EXTENDED_REQUEST_BYTES;
-use crate::session::{Ask, Phase, Session, Slot, Step};
+use crate::session::{Ask, Leaving, Phase, Session, Slot, Step};
 use crate::tls::Stance;
 use std::collections::VecDeque;
 use thinpool::{Action, ChangeStatus, ExtentKind, ExtentStatus, Payload};
@@ -185,11 +187,13 @@ struct Answered(Vec<u8>);
 impl Answered {
     fn stage(&mut self, session: &mut Session, terms: &Terms) {
         let mut out = Vec::new();
-        session.stage(&mut out);
+        let leaving = session.stage(&mut out, COPIED_BYTES_MAX);
         assert!(out.len() <= STAGE_BYTES + SLACK_BYTES, "{} bytes staged", out.len());
         if terms.dialect != Dialect::Simple {
             self.0.extend(out);
+            self.0.extend_from_slice(leaving.as_ref().map_or(&[], Leaving::run));
         }
+        leaving.into_iter().for_each(|leaving| session.has_left(leaving));
     }
 
     /// The number of last chunks.

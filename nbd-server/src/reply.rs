@@ -65,6 +65,8 @@ pub(crate) struct ReadBody {
 pub(crate) enum Staged {
     Whole,
     Partly,
+    /// The run of data that comes next is too long to be copied: [`Answer::run`].
+    Lent,
 }
 
 impl ReadBody {
@@ -74,21 +76,40 @@ impl ReadBody {
 }
 
 impl Answer {
-    /// Appends to `out` what fits below `room` bytes; headers may exceed it by a little.
-    pub(crate) fn stage(&mut self, out: &mut Vec<u8>, room: usize) -> Staged {
+    /// Appends to `out` what fits below `room` bytes, and no run of data longer than `copied_max`; headers may exceed the
+    /// room by a little.
+    pub(crate) fn stage(&mut self, out: &mut Vec<u8>, room: usize, copied_max: usize) -> Staged {
         match &mut self.body {
             Body::Done => self.head.done(out),
             Body::Failed(fault) => self.head.error(out, *fault),
             Body::Status(described) => return self.head.status(out, described),
-            Body::Read(read) => return read.stage(self.head, out, room),
+            Body::Read(read) => return read.stage(self.head, out, room, copied_max),
         }
         Staged::Whole
+    }
+
+    /// The data that comes next, as far as its header is staged.
+    pub(crate) fn run(&self) -> &[u8] {
+        match &self.body {
+            Body::Read(read) => &read.buffer[read.staged..read.announced],
+            Body::Done | Body::Failed(_) | Body::Status(_) => &[],
+        }
+    }
+
+    /// The run has been sent from where it is.
+    pub(crate) fn skip_run(&mut self) -> Staged {
+        let Body::Read(read) = &mut self.body else { return Staged::Whole };
+        read.staged = read.announced;
+        if read.staged == read.buffer.len() { Staged::Whole } else { Staged::Partly }
     }
 }
 
 impl ReadBody {
-    fn stage(&mut self, head: Head, out: &mut Vec<u8>, room: usize) -> Staged {
+    fn stage(&mut self, head: Head, out: &mut Vec<u8>, room: usize, copied_max: usize) -> Staged {
         loop {
+            if self.announced - self.staged > copied_max {
+                return Staged::Lent;
+            }
             let space = room.saturating_sub(out.len());
             let end = self.announced.min(self.staged + space);
             out.extend_from_slice(&self.buffer[self.staged..end]);

@@ -57,6 +57,19 @@ pub(crate) enum Ask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u32);
 
+/// A reply of which a run of data is being sent from where it is; it keeps its slot meanwhile.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    slot: Slot,
+    answer: Answer,
+}
+
+impl Leaving {
+    pub(crate) fn run(&self) -> &[u8] {
+        self.answer.run()
+    }
+}
+
 #[derive(Debug)]
 struct InFlight {
     head: Head,
@@ -319,15 +332,27 @@ impl Session {
         self.answers.push_back((slot, Answer { head, body: Body::Failed(fault) }));
     }
 
-    /// Appends replies to `out` until it is well filled or there are no more.
-    pub(crate) fn stage(&mut self, out: &mut Vec<u8>) {
+    /// Appends replies to `out` until it is well filled or there are no more, or until a run of data longer than
+    /// `copied_max` comes next: that is sent behind `out`, and its reply given to [`Session::has_left`].
+    pub(crate) fn stage(&mut self, out: &mut Vec<u8>, copied_max: usize) -> Option<Leaving> {
         while out.len() < STAGE_BYTES
             && let Some((slot, mut answer)) = self.answers.pop_front()
         {
-            match answer.stage(out, STAGE_BYTES) {
+            match answer.stage(out, STAGE_BYTES, copied_max) {
                 Staged::Whole => self.vacate(slot),
                 Staged::Partly => self.answers.push_front((slot, answer)),
+                Staged::Lent => return Some(Leaving { slot, answer }),
             }
+        }
+        None
+    }
+
+    /// A run of data has been sent, or its client is gone.
+    pub(crate) fn has_left(&mut self, leaving: Leaving) {
+        let Leaving { slot, mut answer } = leaving;
+        match answer.skip_run() {
+            Staged::Whole => self.vacate(slot),
+            Staged::Partly | Staged::Lent => self.answers.push_front((slot, answer)),
         }
     }
 }

@@ -3,13 +3,19 @@
 //! One task receives and one sends. In the transmission phase only the sender writes to the socket; whoever receives tells
 //! it when TLS has something to say.
 
-use crate::limits::TLS_RECEIVE_BYTES;
+use crate::limits::{COPIED_BYTES_MAX, SEND_BUFFER_BYTES, TLS_RECEIVE_BYTES, UNBROKEN_BYTES_MAX};
 use crate::tls::{Access, Tls};
 use crate::tunnel::{Broken, Tunnel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::cell::RefCell;
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_domain};
+use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, sendmsg};
+use std::cell::{Cell, RefCell};
+use std::io::IoSlice;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::UnixStream;
 
@@ -29,12 +35,20 @@ pub(crate) struct Wire {
     /// The same socket, to look at; missing where the system had no descriptor for it.
     socket: Option<OwnedFd>,
     tunnel: RefCell<Option<Tunnel>>,
+    /// Bytes sent since the other connections of the thread had their turn.
+    unbroken: Cell<usize>,
 }
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd) -> Self {
+        enlarge(&socket);
         let second = socket.try_clone().ok();
-        Self { stream: UnixStream::from_std(socket.into()), socket: second, tunnel: RefCell::new(None) }
+        Self {
+            stream: UnixStream::from_std(socket.into()),
+            socket: second,
+            tunnel: RefCell::new(None),
+            unbroken: Cell::new(0),
+        }
     }
 
     /// Ends all traffic at once.
@@ -87,6 +101,37 @@ impl Wire {
         Ok(bytes)
     }
 
+    /// Longest run of data that is copied to be sent. What TLS seals is copied anyway.
+    pub(crate) fn copied_max(&self) -> usize {
+        if self.is_secure() || self.socket.is_none() { usize::MAX } else { COPIED_BYTES_MAX }
+    }
+
+    /// Sends all of `bytes` and then all of `run`, which stays where it is, without TLS. Gives the bytes back.
+    pub(crate) async fn send_both(&self, bytes: Vec<u8>, run: &[u8]) -> Result<Vec<u8>, Gone> {
+        let socket = self.socket.as_ref().ok_or(Gone)?;
+        let mut sent = 0;
+        while sent < bytes.len() + run.len() {
+            let parts = [
+                IoSlice::new(&bytes[sent.min(bytes.len())..]),
+                IoSlice::new(&run[sent.saturating_sub(bytes.len())..]),
+            ];
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
+                Ok(count) => sent += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => until_writable(socket).await?,
+                Err(_) => return Err(Gone),
+            }
+        }
+        let unbroken = self.unbroken.get() + sent;
+        self.unbroken.set(unbroken);
+        if unbroken >= UNBROKEN_BYTES_MAX {
+            self.unbroken.set(0);
+            tokio::task::yield_now().await;
+        }
+        Ok(bytes)
+    }
+
     async fn write(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Gone> {
         let (sent, bytes) = self.stream.write_all(bytes).await;
         sent.map_err(|_| Gone)?;
@@ -133,6 +178,25 @@ impl Wire {
     fn with_tunnel<T>(&self, act: impl FnOnce(&mut Tunnel) -> T) -> T {
         act(self.tunnel.borrow_mut().as_mut().expect("TLS has been started"))
     }
+}
+
+/// A usual long reply should fit a Unix socket as a whole: otherwise each waits half-way for its client. TCP finds its own
+/// measure.
+fn enlarge(socket: &OwnedFd) {
+    if socket_domain(socket) == Ok(AddressFamily::UNIX) {
+        // As far as the system lets it; with less it works as well, and takes longer.
+        let _smaller_is_fine = set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES);
+    }
+}
+
+/// Watches the socket no longer than it is full: otherwise every byte that a client takes would wake the thread.
+#[expect(
+    deprecated,
+    reason = "a BorrowedFd stays what it is, which is all that the unsafe successor asks for"
+)]
+async fn until_writable(socket: &OwnedFd) -> Result<(), Gone> {
+    let watched = AsyncFd::with_interest(socket.as_fd(), Interest::WRITABLE).map_err(|_| Gone)?;
+    watched.writable().await.map(drop).map_err(|_| Gone)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::acceptor::Place;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::exports::ExportTable;
-use crate::limits::Limits;
+use crate::limits::{CACHED_BYTES_IN_FLIGHT, Limits};
 use crate::session::{Phase, Slot};
 use crate::signal::Signal;
 use crate::tls::{Stance, Tls};
@@ -73,11 +73,16 @@ pub(crate) fn run(
 ) {
     let started = || -> Result<_, Error> {
         let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(Error::Ring)?;
+        let channel = pool.channel()?;
+        let mut limits = limits;
+        if !channel.works_alone() {
+            limits.bytes_in_flight = limits.bytes_in_flight.min(CACHED_BYTES_IN_FLIGHT);
+        }
         let worker = Rc::new(Worker {
             limits,
             exports,
             tls,
-            channel: RefCell::new(pool.channel()?),
+            channel: RefCell::new(channel),
             waiting: RefCell::default(),
             replies: RefCell::default(),
             connections: RefCell::default(),

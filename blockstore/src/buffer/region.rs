@@ -8,11 +8,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Regions larger than this go back to the allocator, in bytes.
-const RECYCLED_BYTES_MAX: usize = 128 << 10;
-/// Regions a thread keeps per size; at most 64 * (4 + 8 + ... + 128 KiB) = 16 MiB.
+const RECYCLED_BYTES_MAX: usize = 1 << 20;
+/// Regions a thread keeps per size: with no more than so many bytes, and no more than so many; at most 24 MiB in all.
+const RECYCLED_CLASS_BYTES_MAX: usize = 4 << 20;
 const RECYCLED_COUNT_MAX: usize = 64;
-/// 4, 8, 16, 32, 64, 128 KiB.
-const CLASSES: usize = 6;
+/// 4, 8, 16, 32, 64, 128, 256, 512 KiB and 1 MiB.
+const CLASSES: usize = 9;
 
 thread_local! {
     static RECYCLED: RefCell<[Vec<Arc<Region>>; CLASSES]> = const { RefCell::new([const { Vec::new() }; CLASSES]) };
@@ -59,7 +60,7 @@ impl Region {
         }
         let keep = |lists: &RefCell<[Vec<Arc<Self>>; CLASSES]>| {
             let list = &mut lists.borrow_mut()[class];
-            if list.len() < RECYCLED_COUNT_MAX {
+            if list.len() < RECYCLED_COUNT_MAX.min(RECYCLED_CLASS_BYTES_MAX / (BUFFER_ALIGNMENT << class)) {
                 list.push(region);
             }
         };

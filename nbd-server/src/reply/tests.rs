@@ -6,14 +6,19 @@ use crate::request::Layout;
 use blockstore::Buffer;
 use proptest::prelude::{prop, proptest};
 
-/// Stages to the end with `room` bytes a time and gives back all of it.
-fn stage(mut answer: Answer, room: usize) -> Vec<u8> {
+/// Stages to the end with `room` bytes a time, copying runs of up to `copied_max` bytes, and gives back all of it.
+fn stage(mut answer: Answer, room: usize, copied_max: usize) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut out = Vec::new();
-        let staged = answer.stage(&mut out, room);
+        let mut staged = answer.stage(&mut out, room, copied_max);
         assert!(out.len() <= room + 64, "staged {} with room for {room}", out.len());
         all.extend(out);
+        if staged == Staged::Lent {
+            assert!(answer.run().len() > copied_max);
+            all.extend_from_slice(answer.run());
+            staged = answer.skip_run();
+        }
         if staged == Staged::Whole {
             return all;
         }
@@ -23,8 +28,15 @@ fn stage(mut answer: Answer, room: usize) -> Vec<u8> {
 fn read(layout: Layout, data: &[u8], room: usize) -> Vec<u8> {
     let dialect = if layout == Layout::Simple { Dialect::Simple } else { Dialect::Structured };
     let head = Head { dialect, cookie: 9, offset: 1 << 20 };
-    let body = Body::Read(ReadBody::new(layout, Buffer::from_slice(data)));
-    stage(Answer { head, body }, room)
+    let answer = || Answer { head, body: Body::Read(ReadBody::new(layout, Buffer::from_slice(data))) };
+    let copied = stage(answer(), room, usize::MAX);
+    for copied_max in [0, 1000, 10_000] {
+        assert!(
+            stage(answer(), room, copied_max) == copied,
+            "what is lent above {copied_max} bytes is the same"
+        );
+    }
+    copied
 }
 
 /// What a client makes of a structured reply: its data and the number of its chunks.

@@ -5,6 +5,7 @@ use rustls::StreamOwned;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 const WORDS: usize = 200_000;
 
@@ -46,4 +47,50 @@ fn a_client_is_heard_from_behind_the_handshake_to_its_last_word_over_changes_of_
         wire.say_goodbye().await;
     });
     assert!(talking.join().expect("a client that ends") == words(0, 100_000));
+}
+
+/// Its client takes some bytes at a time, so that most sends end half-way.
+#[test]
+fn bytes_and_the_run_behind_them_arrive_whole_at_a_slow_client() {
+    let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+    let lengths = [(0, 3_000_000), (16, 1_500_000), (300_000, 40_000), (5, 0)];
+    let total = lengths.iter().map(|(bytes, run)| bytes + run).sum::<usize>();
+    let taking = thread::spawn(move || {
+        let mut taken = Vec::new();
+        let mut piece = vec![0; 70_001];
+        loop {
+            match theirs.read(&mut piece).expect("readable") {
+                0 => return taken,
+                count => taken.extend_from_slice(&piece[..count]),
+            }
+            thread::yield_now();
+        }
+    });
+    tokio_uring::start(async {
+        let wire = Wire::new(ours.into());
+        let mut at = 0;
+        for (bytes, run) in lengths {
+            let sent = wire.send_both(words(at, bytes), &words(at + bytes, run)).await;
+            assert!(sent.expect("a client that listens") == words(at, bytes), "the bytes come back");
+            at += bytes + run;
+        }
+        wire.cut();
+    });
+    assert!(taking.join().expect("a client that ends") == words(0, total));
+}
+
+#[test]
+fn a_cut_ends_a_send_that_waits_for_its_client() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    tokio_uring::start(async {
+        let wire = std::rc::Rc::new(Wire::new(ours.into()));
+        let sending = wire.clone();
+        let sent =
+            tokio_uring::spawn(async move { sending.send_both(Vec::new(), &vec![1; 8 << 20]).await.is_ok() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!sent.is_finished(), "nobody takes 8 MiB");
+        wire.cut();
+        assert!(!sent.await.expect("no panic"), "it has failed");
+    });
+    drop(theirs);
 }
