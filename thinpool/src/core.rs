@@ -60,6 +60,8 @@ pub(crate) struct Needs {
     pub(crate) load: BTreeSet<GroupIndex>,
     pub(crate) activate: BTreeSet<GroupIndex>,
     pub(crate) checkpoint: bool,
+    /// Room for metadata, before somebody who is about to write has to wait for it.
+    pub(crate) metadata: bool,
 }
 
 /// Numbers of commits asked for, begun, and ended.

@@ -71,6 +71,9 @@ impl Pool {
         let pinned = (entry.kind != EntryKind::Volume).then_some(entry.layer);
         layer.pins += u32::from(pinned.is_some());
         drop(catalog);
+        if access == Access::ReadWrite {
+            core.need(|needs| needs.metadata = true);
+        }
         Ok(Attachment::new(core.clone(), live, access, pinned))
     }
 

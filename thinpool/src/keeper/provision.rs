@@ -3,9 +3,9 @@
 
 use super::io::KeeperIo;
 use super::{Desk, give_back};
-use crate::core::Core;
+use crate::core::{Core, Needs};
 use crate::error::Error;
-use crate::geometry::GroupIndex;
+use crate::geometry::{BITMAP_SLOTS, GroupIndex};
 use crate::groups::GroupKind;
 use blockstore::{IoError, Operation};
 use cow_tree::units::BlockCount;
@@ -20,7 +20,7 @@ pub(crate) async fn run(desk: Desk) {
     loop {
         let asked = || {
             let needs = core.needs.lock();
-            !needs.load.is_empty() || !needs.activate.is_empty()
+            !needs.load.is_empty() || !needs.activate.is_empty() || needs.metadata
         };
         // A pool that is being closed needs nothing for later.
         let is_closing = || core.closing.load(Ordering::SeqCst);
@@ -29,15 +29,19 @@ pub(crate) async fn run(desk: Desk) {
         if core.closed.load(Ordering::SeqCst) {
             return;
         }
-        let (load, activate) = {
+        let Needs { load, activate, metadata, .. } = {
             let mut needs = core.needs.lock();
-            (std::mem::take(&mut needs.load), std::mem::take(&mut needs.activate))
+            let checkpoint = needs.checkpoint;
+            std::mem::replace(&mut *needs, Needs { checkpoint, ..Needs::default() })
         };
         // A bitmap that cannot be read, and a file system that is full, make the pool smaller, not broken.
         for group in load {
             if load_group(core, &desk.io, group).await.is_err() {
                 core.groups.lock().refuse(group);
             }
+        }
+        if metadata && activate.is_empty() {
+            secure_metadata(core, &desk.io).await;
         }
         for group in activate {
             provide_data(core, &desk.io, group).await;
@@ -135,8 +139,8 @@ enum Extent {
     Whole,
 }
 
-/// Metadata's room is held for real; data's too, unless writes find it as well: then there must be enough for all that data
-/// groups promise.
+/// Metadata's room is held for real; data's too, unless writes find it as well: then only the group's bitmaps, and there must
+/// be enough for all that data groups promise.
 async fn provide(
     core: &Core,
     io: &KeeperIo,
@@ -145,28 +149,26 @@ async fn provide(
     go_on: impl Fn() -> bool,
 ) -> Result<Extent, Error> {
     let room = core.device.room_for_writes().filter(|_| kind == GroupKind::Data);
-    let Some(room) = room else { return allocate(core, io, group, go_on).await };
     let length = core.geometry.read().group_len(group);
+    let Some(room) = room else { return allocate(core, io, group, length, go_on).await };
     let data = core.groups.lock().counts().data;
     let promised = BlockCount(data.free().0 - data.kept.0) + length;
     if promised.bytes() > room {
         return Err(Error::io("finding room for a group in the file")(IoError::OutOfSpace));
     }
-    Ok(Extent::Whole)
+    allocate(core, io, group, BlockCount(BITMAP_SLOTS), || true).await
 }
 
-/// Asks the file for a group, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
+/// Asks the file for a group's first blocks, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
 /// somebody else may be about to use the same group.
 async fn allocate(
     core: &Core,
     io: &KeeperIo,
     group: GroupIndex,
+    blocks: BlockCount,
     go_on: impl Fn() -> bool,
 ) -> Result<Extent, Error> {
-    let (first, blocks) = {
-        let geometry = core.geometry.read();
-        (geometry.first_block(group), geometry.group_len(group))
-    };
+    let first = core.geometry.read().first_block(group);
     let end = first.byte_offset() + blocks.bytes();
     let mut offset = first.byte_offset();
     while offset < end {
