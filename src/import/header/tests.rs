@@ -60,7 +60,7 @@ fn good_headers_are_believed() {
     let backing = header.backing.expect("named");
     assert_eq!((backing.file_name(), backing.format), (&b"b.raw"[..], ImageFormat::Raw));
     let header = look(&vmdk(), ImageFormat::Vmdk).expect("good");
-    assert_eq!(header, Header { size: 1 << 20, backing: None });
+    assert_eq!(header, Header { size: 1 << 20, backing: None, blocks: None });
 }
 
 proptest! {
