@@ -5,16 +5,17 @@
 use super::blocks::Blocks;
 use super::chain::Chain;
 use super::map::{Map, Place, Run, Runs};
-use super::server::Server;
+use super::server::Servers;
 use super::source::{Outlet, PIECE_BYTES, Piece, Stop, Stopper};
 use super::source_file::SourceFile;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::size::GRAIN_BYTES;
 use crate::wire::ImportOrder;
+use std::io;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
-/// Reads that QEMU has at a time.
+/// Reads that QEMUs have at a time, all together.
 const DEPTH: usize = 16;
 const SECTOR_BYTES: u64 = 512;
 /// Bytes of the disk that are read before it is known whether the image is whole, at most: one that is not may tell of more than
@@ -51,8 +52,14 @@ impl Image {
     /// Reads while the image is being checked; what the check finds counts for more than what it led to.
     pub(super) fn read(&self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
         std::thread::scope(|scope| {
-            let check = scope.spawn(|| self.check(what));
-            let mut reader = Reader { image: self, outlet, what, check: Some(check), server: None, at: 0 };
+            let unchecked = |error: io::Error| {
+                Failure::new(Code::Failed, what, error.to_string(), "the same command again")
+            };
+            let check = std::thread::Builder::new()
+                .name("check".to_owned())
+                .spawn_scoped(scope, || self.check(what))
+                .map_err(unchecked)?;
+            let mut reader = Reader { image: self, outlet, what, check: Some(check), servers: None, at: 0 };
             let read = self.feed(&mut reader, what);
             reader.finish_check()?;
             read
@@ -116,7 +123,7 @@ struct Reader<'scope, 'a> {
     /// `None` once it has ended well.
     check: Option<ScopedJoinHandle<'scope, Result<(), Failure>>>,
     /// Only for images that need it.
-    server: Option<Server>,
+    servers: Option<Servers>,
     /// Bytes of the disk that were handed over or asked for.
     at: u64,
 }
@@ -165,19 +172,19 @@ impl Reader<'_, '_> {
     }
 
     fn ask(&mut self, length: u64) -> Result<(), Stop> {
-        if self.server.is_none() {
-            self.server = Some(Server::start(&self.image.chain, &self.image.stopper, self.what)?);
+        if self.servers.is_none() {
+            self.servers = Some(Servers::start(&self.image.chain, &self.image.stopper, self.what)?);
         }
         let end = self.at + length;
         while self.at < end {
             self.heed_check()?;
-            let server = self.server.as_mut().expect("it was started");
-            if server.asked() >= DEPTH {
-                server.hand_over(self.outlet, self.what)?;
+            let servers = self.servers.as_mut().expect("they were started");
+            if servers.under_way() >= DEPTH {
+                servers.hand_over(self.outlet, self.what)?;
             }
             let now = PIECE_BYTES.min(end - self.at);
             let buffer = self.outlet.buffer(now.next_multiple_of(GRAIN_BYTES))?;
-            server.ask(self.at, buffer, now, self.what)?;
+            servers.ask(self.at, buffer, now, self.what)?;
             self.at += now;
         }
         Ok(())
@@ -185,9 +192,9 @@ impl Reader<'_, '_> {
 
     /// What was asked for comes before what follows it.
     fn catch_up(&mut self) -> Result<(), Stop> {
-        let Some(server) = &mut self.server else { return Ok(()) };
-        while server.asked() > 0 {
-            server.hand_over(self.outlet, self.what)?;
+        let Some(servers) = &mut self.servers else { return Ok(()) };
+        while servers.under_way() > 0 {
+            servers.hand_over(self.outlet, self.what)?;
         }
         Ok(())
     }

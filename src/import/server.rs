@@ -1,4 +1,7 @@
-//! A contained QEMU that serves an image: how what lies nowhere as it is, because it is compressed, is read.
+//! Contained QEMUs that serve an image: how what lies nowhere as it is, because it is compressed, is read.
+//!
+//! Each of them does most of its work in one thread, decompression of VMDK, and copies into its socket, among it. So there are a few,
+//! which are asked in turn.
 
 use super::chain::Chain;
 use super::source::{Outlet, Piece, Stop, Stopper};
@@ -9,6 +12,10 @@ use crate::qemu::{DAEMON, PACKAGE, limits, serve_arguments};
 use crate::rendezvous;
 use blockstore::Buffer;
 use std::collections::VecDeque;
+use std::os::unix::net::UnixStream;
+
+/// As many as pay on a machine that has other things to do.
+const SERVERS: usize = 2;
 
 /// A read that was asked for and not handed over yet. The padding makes whole blocks of it.
 #[derive(Debug)]
@@ -18,17 +25,52 @@ struct Asked {
     padding: Buffer,
 }
 
-/// A QEMU that serves the image.
+/// QEMUs that serve the same image.
 #[derive(Debug)]
-pub(super) struct Server {
-    /// Both are `None` once it has failed.
-    running: Option<(Client, Contained)>,
-    shown: String,
-    asked: VecDeque<Asked>,
+pub(super) struct Servers {
+    all: Vec<Server>,
+    /// Reads since the beginning; the answers are handed over in the same order.
+    asked: usize,
+    handed_over: usize,
 }
 
-impl Server {
+impl Servers {
+    /// They start side by side.
     pub(super) fn start(chain: &Chain, stopper: &Stopper, what: &str) -> Result<Self, Stop> {
+        let begun: Vec<_> =
+            (0..SERVERS).map(|_| Begun::start(chain, stopper, what)).collect::<Result<_, _>>()?;
+        let all = begun.into_iter().map(|begun| begun.open(chain, what)).collect::<Result<_, _>>()?;
+        Ok(Self { all, asked: 0, handed_over: 0 })
+    }
+
+    /// Reads that were asked for and not handed over yet.
+    pub(super) fn under_way(&self) -> usize {
+        self.asked - self.handed_over
+    }
+
+    pub(super) fn ask(&mut self, offset: u64, buffer: Buffer, length: u64, what: &str) -> Result<(), Stop> {
+        let server = &mut self.all[self.asked % SERVERS];
+        self.asked += 1;
+        server.ask(offset, buffer, length, what)
+    }
+
+    /// The oldest of what was asked for.
+    pub(super) fn hand_over(&mut self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
+        assert!(self.under_way() > 0, "there is one");
+        let server = &mut self.all[self.handed_over % SERVERS];
+        self.handed_over += 1;
+        server.hand_over(outlet, what)
+    }
+}
+
+/// One that may not listen yet.
+struct Begun {
+    stream: UnixStream,
+    child: Contained,
+}
+
+impl Begun {
+    fn start(chain: &Chain, stopper: &Stopper, what: &str) -> Result<Self, Failure> {
         let (socket, stream) = rendezvous::make(what)?;
         let job = Job {
             program: DAEMON,
@@ -40,29 +82,32 @@ impl Server {
             output: Output::Dropped,
         };
         let child = Contained::start(job, what)?;
-        let shown = chain.shown().to_owned();
-        let mut server = Self { running: None, shown, asked: VecDeque::new() };
         stopper.register(&stream);
-        match Client::open(stream) {
-            Ok(client) if client.size() == chain.size => server.running = Some((client, child)),
-            Ok(client) => return Err(chain.incomplete(client.size(), what).into()),
-            Err(error) => return Err(explain(child, &server.shown, 0, &error, what).into()),
+        Ok(Self { stream, child })
+    }
+
+    fn open(self, chain: &Chain, what: &str) -> Result<Server, Failure> {
+        let shown = chain.shown().to_owned();
+        match Client::open(self.stream) {
+            Ok(client) if client.size() == chain.size => {
+                Ok(Server { running: Some((client, self.child)), shown, asked: VecDeque::new() })
+            }
+            Ok(client) => Err(chain.incomplete(client.size(), what)),
+            Err(error) => Err(explain(self.child, &shown, 0, &error, what)),
         }
-        Ok(server)
     }
+}
 
-    /// Reads that were asked for and not handed over yet.
-    pub(super) fn asked(&self) -> usize {
-        self.asked.len()
-    }
+#[derive(Debug)]
+struct Server {
+    /// Both are `None` once it has failed.
+    running: Option<(Client, Contained)>,
+    shown: String,
+    asked: VecDeque<Asked>,
+}
 
-    pub(super) fn ask(
-        &mut self,
-        offset: u64,
-        mut buffer: Buffer,
-        length: u64,
-        what: &str,
-    ) -> Result<(), Stop> {
+impl Server {
+    fn ask(&mut self, offset: u64, mut buffer: Buffer, length: u64, what: &str) -> Result<(), Stop> {
         let mut padding = buffer.split_off(usize::try_from(length).expect("a piece fits memory"));
         padding.fill(0);
         let (client, _) = self.running.as_mut().expect("it runs until it fails");
@@ -75,9 +120,8 @@ impl Server {
         }
     }
 
-    /// The oldest of what was asked for.
-    pub(super) fn hand_over(&mut self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
-        let Some(Asked { ticket, offset, padding }) = self.asked.pop_front() else { return Ok(()) };
+    fn hand_over(&mut self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
+        let Asked { ticket, offset, padding } = self.asked.pop_front().expect("it was asked");
         let (client, _) = self.running.as_mut().expect("it runs until it fails");
         let mut bytes = client.bytes(&ticket).map_err(|error| self.failed(offset, &error, what))?;
         let end = offset + u64::try_from(bytes.len()).expect("a piece");
