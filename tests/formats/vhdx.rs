@@ -159,6 +159,14 @@ fn region(attack: &Attack, offset: u64) -> u64 {
     entries.into_iter().find(is_it).expect("it has one")
 }
 
+/// What the table says of the first block.
+fn first_entry(attack: &Attack) -> u64 {
+    let at = usize::try_from(TABLE).expect("small");
+    let entry = u64::from_le_bytes(attack.bytes()[at..at + 8].try_into().expect("eight"));
+    assert_eq!(entry & 7, 6, "the disk begins with noise");
+    entry
+}
+
 #[test]
 fn regions_that_make_no_sense_are_refused() {
     let attack = Attack::new("vhdx", &[]);
@@ -190,13 +198,12 @@ fn regions_that_make_no_sense_are_refused() {
     let id = attack.bytes()[usize::try_from(REGIONS[0] + table).expect("small")..][..16].to_vec();
     changed(REGIONS, metadata, &id).fails(1, "has its table of blocks twice");
     // Nobody knows this one, and it lies where the first block does.
-    for (required, code, why) in
-        [(1, 2, "needs a region that nobody knows"), (0, 1, "lies where something else lies")]
-    {
+    for (required, code, why) in [(1, 2, "needs a region that nobody knows"), (0, 1, "is not whole")] {
         let attack = changed(REGIONS, 8, &[3]);
+        let place = first_entry(&attack) - 6;
         for copy in REGIONS {
             attack.patch(copy + 80, &[7; 16]);
-            attack.patch(copy + 80 + OFFSET, &(4 * MIB).to_le_bytes());
+            attack.patch(copy + 80 + OFFSET, &place.to_le_bytes());
             attack.patch(copy + 80 + LENGTH, &[0, 0, 16, 0, required]);
             seal(&attack, copy);
         }
@@ -249,9 +256,7 @@ fn metadata_that_makes_no_sense_is_refused() {
 #[test]
 fn a_block_that_is_elsewhere_is_refused() {
     let good = Attack::new("vhdx", &["-o", "block_size=1M"]);
-    let first = usize::try_from(TABLE).expect("small");
-    let first = u64::from_le_bytes(good.bytes()[first..first + 8].try_into().expect("eight"));
-    assert_eq!(first & 7, 6, "the disk begins with noise");
+    let first = first_entry(&good);
     let length = u64::try_from(good.bytes().len()).expect("small").next_multiple_of(MIB);
     let cases =
         [6, MIB + 6, METADATA + 6, TABLE + 6, length + 6, (1 << 60) + 6, u64::MAX, first + 8, first + 1, 4];
