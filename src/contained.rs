@@ -28,6 +28,8 @@ pub(crate) const FILES_MAX: usize = 32;
 /// Of what a child says, so many bytes are kept.
 const WORDS_BYTES_MAX: u64 = 4096;
 const WORDS_SHOWN_MAX: usize = 300;
+/// How often it is asked whether somebody still waits for a child's end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a contained process may use. All of them are hard limits of the kernel.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -137,15 +139,27 @@ impl Contained {
         self.last_words()
     }
 
-    /// Waits for the child's own end, as long as it says something at least so often; `good` are the exit codes of success.
-    pub(crate) fn finish(mut self, good: &[i32], patience: Duration) -> Result<(), String> {
-        let longest = Timespec::try_from(patience).expect("a few minutes");
+    /// Waits for the child's own end, as long as it says something at least so often and somebody wants it; `good` are the exit
+    /// codes of success.
+    pub(crate) fn finish(
+        mut self,
+        good: &[i32],
+        patience: Duration,
+        is_unwanted: &dyn Fn() -> bool,
+    ) -> Result<(), String> {
+        let look = Timespec::try_from(LOOK).expect("short");
         let mut said = Vec::new();
+        let mut waited = Duration::ZERO;
         let silent = loop {
             let mut polled = [PollFd::new(&self.words, PollFlags::IN)];
-            if !matches!(poll(&mut polled, Some(&longest)), Ok(1..)) {
-                break true;
+            if !matches!(poll(&mut polled, Some(&look)), Ok(1..)) {
+                waited += LOOK;
+                if waited >= patience || is_unwanted() {
+                    break true;
+                }
+                continue;
             }
+            waited = Duration::ZERO;
             let mut part = [0; 512];
             match self.words.read(&mut part) {
                 Ok(0) => break false,
@@ -160,7 +174,7 @@ impl Contained {
         }
         match self.child.wait() {
             Ok(status) if status.code().is_some_and(|code| good.contains(&code)) => Ok(()),
-            Ok(_) if silent => Err(format!("it did nothing for {} s", patience.as_secs())),
+            Ok(_) if silent => Err(format!("it did nothing for {} s", waited.as_secs())),
             Ok(status) => Err(self.explain(&said, status)),
             Err(error) => Err(error.to_string()),
         }

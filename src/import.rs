@@ -3,6 +3,7 @@
 //! The bytes go into a scratch volume that is published under the version's name at the end. A crash leaves the
 //! scratch volume behind, marked by a property; whoever opens the pool next removes it.
 
+mod blocks;
 mod chain;
 mod compare;
 mod header;
@@ -10,6 +11,7 @@ mod image;
 mod map;
 mod raw;
 mod scratch;
+mod server;
 mod source;
 mod source_file;
 mod stream;

@@ -3,7 +3,9 @@
 //! QEMU is told each of them by a number and each format by its name, so that nothing that is written in an image is opened
 //! or guessed by.
 
+use super::blocks::BlockTable;
 use super::header::{self, Backing};
+use super::source::Stopper;
 use super::source_file::SourceFile;
 use crate::contained::{Contained, FILES_MAX, Job, Output, path_in_child};
 use crate::failure::{Code, Failure};
@@ -29,6 +31,8 @@ pub(super) struct Chain {
     formats: Vec<ImageFormat>,
     /// Bytes of the disk.
     pub(super) size: u64,
+    /// Of an image that is all there is and tells itself where its bytes lie.
+    pub(super) blocks: Option<BlockTable>,
 }
 
 impl Chain {
@@ -47,7 +51,8 @@ impl Chain {
         let mut named = order.backing.iter();
         let file = open_image(&order.file, order.format, what)?;
         let header = header::check(&file, order.format, order.size_max, what)?;
-        let mut chain = Self { files: vec![file], formats: vec![order.format], size: header.size };
+        let mut chain =
+            Self { files: vec![file], formats: vec![order.format], size: header.size, blocks: header.blocks };
         let mut beneath = header.backing;
         while let Some(backing) = beneath {
             let above = chain.files.last().expect("the image at least").shown().to_owned();
@@ -58,6 +63,7 @@ impl Chain {
             let file = open_image(path, backing.format, what)?;
             let header = header::check(&file, backing.format, order.size_max, what)?;
             chain.files.push(file);
+            chain.blocks = None;
             chain.formats.push(backing.format);
             beneath = header.backing;
         }
@@ -82,8 +88,18 @@ impl Chain {
     }
 
     /// Each file by itself: an image that lacks its end reads as zeros there, and one whose tables are wrong reads as anything.
-    pub(super) fn check_inside(&self, what: &str) -> Result<(), Failure> {
-        (0..self.files.len()).try_for_each(|index| check_inside(self, index, what))
+    pub(super) fn check_inside(&self, stopper: &Stopper, what: &str) -> Result<(), Failure> {
+        (0..self.files.len()).try_for_each(|index| check_inside(self, index, stopper, what))
+    }
+
+    /// Only so much of the disk was found.
+    pub(super) fn incomplete(&self, found: u64, what: &str) -> Failure {
+        let why = format!(
+            "{} says that its disk has {} bytes, and qemu-img finds {found}",
+            self.shown(),
+            self.size
+        );
+        Failure::new(Code::Failed, what, why, "a copy of the image that is whole")
     }
 
     /// The image with all that is beneath it.
@@ -135,7 +151,7 @@ fn unnamed(above: &str, backing: &Backing, what: &str) -> Failure {
     )
 }
 
-fn check_inside(chain: &Chain, index: usize, what: &str) -> Result<(), Failure> {
+fn check_inside(chain: &Chain, index: usize, stopper: &Stopper, what: &str) -> Result<(), Failure> {
     let (file, format) = (&chain.files[index], chain.formats[index]);
     if format == ImageFormat::Raw {
         return Ok(());
@@ -149,7 +165,8 @@ fn check_inside(chain: &Chain, index: usize, what: &str) -> Result<(), Failure> 
         socket: None,
         output: Output::Dropped,
     };
-    Contained::start(job, what)?.finish(&[0, LEAKS_ONLY], CHECK_PATIENCE).map_err(|why| {
+    let child = Contained::start(job, what)?;
+    child.finish(&[0, LEAKS_ONLY], CHECK_PATIENCE, &|| stopper.is_stopped()).map_err(|why| {
         let next = format!("qemu-img check -f {format} {}", file.shown());
         Failure::new(Code::Failed, what, format!("{} is not whole: {why}", file.shown()), next)
     })

@@ -9,6 +9,7 @@ mod qcow2;
 mod vhdx;
 mod vmdk;
 
+use super::blocks::BlockTable;
 use super::source_file::SourceFile;
 use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
@@ -21,6 +22,8 @@ pub(super) struct Header {
     /// Bytes of the disk.
     pub(super) size: u64,
     pub(super) backing: Option<Backing>,
+    /// Of an image that is read without asking anybody where its bytes lie.
+    pub(super) blocks: Option<BlockTable>,
 }
 
 /// The file that has what an image does not have itself.
@@ -94,7 +97,7 @@ pub(super) fn check(
         ImageFormat::Vmdk => vmdk::check(&image),
         ImageFormat::Vhdx => vhdx::check(&image),
         ImageFormat::Raw | ImageFormat::RawZst | ImageFormat::RawGz => {
-            Ok(Header { size: file.length(), backing: None })
+            Ok(Header { size: file.length(), backing: None, blocks: None })
         }
     };
     header.and_then(|header| bound(header, size_max)).map_err(|stop| match stop {

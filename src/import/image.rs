@@ -1,24 +1,26 @@
-//! An image in a format of QEMU's. A contained qemu-img tells where in which file the bytes of its disk lie, and they are read
-//! from there; what lies nowhere as it is, because it is compressed, is read by a contained QEMU that serves it.
+//! An image in a format of QEMU's. Where in which file the bytes of its disk lie is told by a contained qemu-img, or by the
+//! image's own table of blocks, and they are read from there; what lies nowhere as it is, because it is compressed, is read by a
+//! contained QEMU that serves it.
 
+use super::blocks::Blocks;
 use super::chain::Chain;
 use super::map::{Map, Place, Run, Runs};
+use super::server::Servers;
 use super::source::{Outlet, PIECE_BYTES, Piece, Stop, Stopper};
 use super::source_file::SourceFile;
-use crate::contained::{Contained, Job, Output};
-use crate::failure::{Code, Failure, sentence};
-use crate::nbd_client::{Client, NbdError, Ticket};
-use crate::qemu::{DAEMON, PACKAGE, limits, serve_arguments};
-use crate::rendezvous;
+use crate::failure::{Code, Failure};
 use crate::size::GRAIN_BYTES;
 use crate::wire::ImportOrder;
-use blockstore::Buffer;
-use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
-/// Reads that QEMU has at a time.
+/// Reads that QEMUs have at a time, all together.
 const DEPTH: usize = 16;
 const SECTOR_BYTES: u64 = 512;
+/// Bytes of the disk that are read before it is known whether the image is whole, at most: one that is not may tell of more than
+/// it has, and what was read of it is thrown away.
+const AHEAD_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Debug)]
 pub(super) struct Image {
@@ -29,7 +31,6 @@ pub(super) struct Image {
 impl Image {
     pub(super) fn open(order: &ImportOrder, what: &str) -> Result<Self, Failure> {
         let mut chain = Chain::open(order, what)?;
-        chain.check_inside(what)?;
         // So QEMU has it.
         chain.size = chain.size.next_multiple_of(SECTOR_BYTES);
         Ok(Self { chain, stopper: Arc::default() })
@@ -48,12 +49,37 @@ impl Image {
         self.chain.files.iter().try_for_each(|file| file.verify_unchanged(what))
     }
 
+    /// Reads while the image is being checked; what the check finds counts for more than what it led to.
     pub(super) fn read(&self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
+        std::thread::scope(|scope| {
+            let unchecked = |error: io::Error| {
+                Failure::new(Code::Failed, what, error.to_string(), "the same command again")
+            };
+            let check = std::thread::Builder::new()
+                .name("check".to_owned())
+                .spawn_scoped(scope, || self.check(what))
+                .map_err(unchecked)?;
+            let mut reader = Reader { image: self, outlet, what, check: Some(check), servers: None, at: 0 };
+            let read = self.feed(&mut reader, what);
+            reader.finish_check()?;
+            read
+        })
+    }
+
+    fn check(&self, what: &str) -> Result<(), Failure> {
+        let checked = self.chain.check_inside(&self.stopper, what);
+        if checked.is_err() {
+            // Whatever a damaged image has the reader wait for.
+            self.stopper.stop();
+        }
+        checked
+    }
+
+    fn feed(&self, reader: &mut Reader<'_, '_>, what: &str) -> Result<(), Stop> {
         let lengths = self.chain.files.iter().map(SourceFile::length).collect();
-        let mut map = Map::start(&self.chain, &self.stopper, what)?;
         let mut runs = Runs::new(self.chain.size, lengths);
-        let mut reader = Reader { image: self, outlet, what, server: None, at: 0 };
-        while let Some(extent) = map.next()? {
+        let mut extents = Extents::start(self, what)?;
+        while let Some(extent) = extents.next()? {
             for run in runs.add(extent) {
                 reader.read(run)?;
             }
@@ -61,33 +87,48 @@ impl Image {
         match runs.last() {
             Some(run) => reader.read(run)?,
             None if reader.at == self.chain.size => {}
-            None => return Err(self.incomplete(reader.at, what).into()),
+            None => return Err(self.chain.incomplete(reader.at, what).into()),
         }
-        reader.finish()
+        reader.catch_up()
+    }
+}
+
+/// Who tells where the bytes of the disk lie.
+enum Extents<'a> {
+    Told(Map<'a>),
+    Read(Blocks<'a>),
+}
+
+impl<'a> Extents<'a> {
+    fn start(image: &'a Image, what: &'a str) -> Result<Self, Failure> {
+        match &image.chain.blocks {
+            Some(table) => Ok(Extents::Read(Blocks::new(&image.chain.files[0], table, what))),
+            None => Map::start(&image.chain, &image.stopper, what).map(Extents::Told),
+        }
     }
 
-    fn incomplete(&self, at: u64, what: &str) -> Failure {
-        let why = format!(
-            "{} says that its disk has {} bytes, and qemu-img finds {at}",
-            self.chain.shown(),
-            self.chain.size
-        );
-        Failure::new(Code::Failed, what, why, "a copy of the image that is whole")
+    fn next(&mut self) -> Result<Option<Run>, Stop> {
+        match self {
+            Extents::Told(map) => map.next(),
+            Extents::Read(blocks) => Ok(blocks.next()?),
+        }
     }
 }
 
 /// Hands over the disk from its start to its end.
-struct Reader<'a> {
+struct Reader<'scope, 'a> {
     image: &'a Image,
     outlet: &'a Outlet,
     what: &'a str,
+    /// `None` once it has ended well.
+    check: Option<ScopedJoinHandle<'scope, Result<(), Failure>>>,
     /// Only for images that need it.
-    server: Option<Server>,
+    servers: Option<Servers>,
     /// Bytes of the disk that were handed over or asked for.
     at: u64,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn read(&mut self, run: Run) -> Result<(), Stop> {
         match run.place {
             Place::Zero => {
@@ -103,10 +144,21 @@ impl Reader<'_> {
         }
     }
 
+    fn finish_check(&mut self) -> Result<(), Failure> {
+        self.check.take().map_or(Ok(()), |check| check.join().expect("a check does not panic"))
+    }
+
+    /// Before more of the disk is asked for.
+    fn heed_check(&mut self) -> Result<(), Failure> {
+        let is_due = |check: &ScopedJoinHandle<'_, _>| check.is_finished() || self.at >= AHEAD_BYTES_MAX;
+        if self.check.as_ref().is_some_and(is_due) { self.finish_check() } else { Ok(()) }
+    }
+
     fn read_file(&mut self, index: usize, offset: u64, length: u64) -> Result<(), Stop> {
         let file = &self.image.chain.files[index];
         let mut done = 0;
         while done < length {
+            self.heed_check()?;
             let now = PIECE_BYTES.min(length - done);
             let mut buffer = self.outlet.buffer(now.next_multiple_of(GRAIN_BYTES))?;
             let wanted = usize::try_from(now).expect("a piece fits memory");
@@ -120,18 +172,19 @@ impl Reader<'_> {
     }
 
     fn ask(&mut self, length: u64) -> Result<(), Stop> {
-        if self.server.is_none() {
-            self.server = Some(Server::start(self.image, self.what)?);
+        if self.servers.is_none() {
+            self.servers = Some(Servers::start(&self.image.chain, &self.image.stopper, self.what)?);
         }
         let end = self.at + length;
         while self.at < end {
-            let server = self.server.as_mut().expect("it was started");
-            if server.asked.len() >= DEPTH {
-                server.hand_over(self.outlet, self.what)?;
+            self.heed_check()?;
+            let servers = self.servers.as_mut().expect("they were started");
+            if servers.under_way() >= DEPTH {
+                servers.hand_over(self.outlet, self.what)?;
             }
             let now = PIECE_BYTES.min(end - self.at);
             let buffer = self.outlet.buffer(now.next_multiple_of(GRAIN_BYTES))?;
-            server.ask(self.at, buffer, now, self.what)?;
+            servers.ask(self.at, buffer, now, self.what)?;
             self.at += now;
         }
         Ok(())
@@ -139,96 +192,10 @@ impl Reader<'_> {
 
     /// What was asked for comes before what follows it.
     fn catch_up(&mut self) -> Result<(), Stop> {
-        let Some(server) = &mut self.server else { return Ok(()) };
-        while !server.asked.is_empty() {
-            server.hand_over(self.outlet, self.what)?;
+        let Some(servers) = &mut self.servers else { return Ok(()) };
+        while servers.under_way() > 0 {
+            servers.hand_over(self.outlet, self.what)?;
         }
         Ok(())
     }
-
-    fn finish(mut self) -> Result<(), Stop> {
-        self.catch_up()
-    }
-}
-
-/// A read that was asked for and not handed over yet. The padding makes whole blocks of it.
-struct Asked {
-    ticket: Ticket,
-    offset: u64,
-    padding: Buffer,
-}
-
-/// A QEMU that serves the image.
-struct Server {
-    /// Both are `None` once it has failed.
-    running: Option<(Client, Contained)>,
-    shown: String,
-    asked: VecDeque<Asked>,
-}
-
-impl Server {
-    fn start(image: &Image, what: &str) -> Result<Self, Stop> {
-        let chain = &image.chain;
-        let (socket, stream) = rendezvous::make(what)?;
-        let job = Job {
-            program: DAEMON,
-            package: PACKAGE,
-            arguments: serve_arguments(chain.node()),
-            files: &chain.handed(),
-            limits: limits(chain.size),
-            socket: Some(socket),
-            output: Output::Dropped,
-        };
-        let child = Contained::start(job, what)?;
-        let shown = chain.shown().to_owned();
-        let mut server = Self { running: None, shown, asked: VecDeque::new() };
-        image.stopper.register(&stream);
-        match Client::open(stream) {
-            Ok(client) if client.size() == chain.size => server.running = Some((client, child)),
-            Ok(client) => return Err(image.incomplete(client.size(), what).into()),
-            Err(error) => return Err(explain(child, &server.shown, 0, &error, what).into()),
-        }
-        Ok(server)
-    }
-
-    fn ask(&mut self, offset: u64, mut buffer: Buffer, length: u64, what: &str) -> Result<(), Stop> {
-        let mut padding = buffer.split_off(usize::try_from(length).expect("a piece fits memory"));
-        padding.fill(0);
-        let (client, _) = self.running.as_mut().expect("it runs until it fails");
-        match client.read(offset, buffer) {
-            Ok(ticket) => {
-                self.asked.push_back(Asked { ticket, offset, padding });
-                Ok(())
-            }
-            Err(error) => Err(self.failed(offset, &error, what)),
-        }
-    }
-
-    /// The oldest of what was asked for.
-    fn hand_over(&mut self, outlet: &Outlet, what: &str) -> Result<(), Stop> {
-        let Some(Asked { ticket, offset, padding }) = self.asked.pop_front() else { return Ok(()) };
-        let (client, _) = self.running.as_mut().expect("it runs until it fails");
-        let mut bytes = client.bytes(&ticket).map_err(|error| self.failed(offset, &error, what))?;
-        let end = offset + u64::try_from(bytes.len()).expect("a piece");
-        bytes.unsplit(padding);
-        outlet.give(Piece::Data(bytes), end)
-    }
-
-    fn failed(&mut self, offset: u64, error: &NbdError, what: &str) -> Stop {
-        let (_, child) = self.running.take().expect("it fails once");
-        explain(child, &self.shown, offset, error, what).into()
-    }
-}
-
-/// What it said itself counts for more than that its connection broke.
-fn explain(child: Contained, shown: &str, offset: u64, error: &NbdError, what: &str) -> Failure {
-    let why = match error {
-        NbdError::Ended => child.abort(),
-        other => {
-            drop(child);
-            sentence(other)
-        }
-    };
-    let why = format!("{DAEMON}, confined, cannot read {shown} at byte {offset} of its disk: {why}");
-    Failure::new(Code::Failed, what, why, "qemu-img check on a copy of the image")
 }

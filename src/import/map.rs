@@ -144,7 +144,7 @@ impl<'a> Map<'a> {
 
     fn end(&mut self) -> Result<(), Stop> {
         let Some(child) = self.child.take() else { return Ok(()) };
-        child.finish(&[0], END_PATIENCE).map_err(|why| self.failed(&why))
+        child.finish(&[0], END_PATIENCE, &|| self.stopper.is_stopped()).map_err(|why| self.failed(&why))
     }
 
     fn failed(&self, why: &str) -> Stop {

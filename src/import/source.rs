@@ -81,13 +81,13 @@ pub(super) enum Source {
 pub(super) struct Stopper {
     is_stopped: AtomicBool,
     /// What it waits for.
-    stream: Mutex<Option<UnixStream>>,
+    streams: Mutex<Vec<UnixStream>>,
 }
 
 impl Stopper {
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
-        if let Some(stream) = &*self.stream.lock().expect("nobody panics with it") {
+        for stream in self.streams.lock().expect("nobody panics with it").iter() {
             // One that is closed already stops nobody.
             let _closed_is_fine = stream.shutdown(Shutdown::Both);
         }
@@ -99,7 +99,7 @@ impl Stopper {
 
     /// What a stop is to end from now on. Without a copy of it the reader's own patience ends it.
     pub(super) fn register(&self, stream: &UnixStream) {
-        *self.stream.lock().expect("nobody panics with it") = stream.try_clone().ok();
+        self.streams.lock().expect("nobody panics with it").extend(stream.try_clone());
         if self.is_stopped() {
             self.stop();
         }

@@ -12,6 +12,7 @@ mod imports;
 mod measured;
 mod streams;
 mod tables;
+mod vhdx;
 
 use cli_program::{Place, end, signal};
 use rustix::process::Signal;

@@ -37,7 +37,7 @@ pub(super) fn check(image: &Image<'_>) -> Result<Header, Stop> {
     layout.check_tables(fields, image.length())?;
     let backing_format = check_extensions(fields, &layout)?;
     let backing = backing(fields, &layout, backing_format)?;
-    Ok(Header { size: fields.be_u64(24)?, backing })
+    Ok(Header { size: fields.be_u64(24)?, backing, blocks: None })
 }
 
 /// What decides where everything else is.

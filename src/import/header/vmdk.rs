@@ -43,7 +43,8 @@ pub(super) fn check(image: &Image<'_>) -> Result<Header, Stop> {
         }
     }
     let size = first.capacity.checked_mul(SECTOR_BYTES);
-    Ok(Header { size: size.ok_or_else(|| Refusal::damaged("is larger than any disk"))?, backing: None })
+    let size = size.ok_or_else(|| Refusal::damaged("is larger than any disk"))?;
+    Ok(Header { size, backing: None, blocks: None })
 }
 
 fn several(why: &str) -> Refusal {
