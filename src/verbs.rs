@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Verb::History(history) => history::run(&pool, &history, &view)?,
         Verb::Serve(options) => serve::run(&pool, options)?,
         Verb::Doctor => doctor::run(&pool, &view)?,
-        Verb::Quickstart(quickstart) => quickstart::run(&pool, &quickstart.directory, &view, style)?,
+        Verb::Quickstart(quickstart) => quickstart::run(&pool, &quickstart.directory, &view)?,
         Verb::Explain(explain) => explain::run(explain.code.as_deref(), &view)?,
         Verb::Completions(completions) => completions::script(completions.shell)?,
         Verb::Man(man) => completions::manual(&man.directory)?,
@@ -146,7 +146,7 @@ fn run_export(verb: ExportVerb, pool: &PoolChoice, view: &View, style: Style) ->
         ExportVerb::Start(order) => export::start(pool, order, style),
         ExportVerb::Stop(many) => export::stop(pool, many, style),
         ExportVerb::Ls(list) => export::list(pool, list, view),
-        ExportVerb::Show(show) => export_show::run(pool, show),
+        ExportVerb::Show(show) => export_show::run(pool, show, style),
     }
 }
 

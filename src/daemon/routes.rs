@@ -6,8 +6,8 @@ use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
     Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImageExportOrder,
-    ImportOrder, JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder, RemovedView, ResizeOrder,
-    RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
+    ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder,
+    RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
 };
 use axum::Json;
 use axum::extract::{Path, State};
@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 /// The control interface of `offshoot serve`, over a Unix socket. Sizes are bytes, times RFC 3339 in UTC. Every request that changes
 /// something takes `?dry_run=true`, and then answers with what it would do. A failure is a `Failure`, whatever the status.
 #[derive(OpenApi)]
-#[openapi(components(schemas(Failure, PlanView, CheckView)))]
+#[openapi(components(schemas(Failure, PlanView, CheckView, ImportView, ImageExportView)))]
 struct Document;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {

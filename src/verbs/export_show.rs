@@ -2,13 +2,26 @@
 
 use crate::arguments::{Monitor, ShowArguments};
 use crate::failure::{Code, Failure};
-use crate::output::print;
+use crate::output::{Format, Style, print, print_json, print_json_line};
 use crate::pool_choice::PoolChoice;
 use crate::reach::LOOK;
 use crate::wire::ExportView;
+use clap::ValueEnum as _;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
-pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments, style: Style) -> Result<(), Failure> {
+    let text = find(pool, &mut show)?;
+    let monitor = show.monitor.to_possible_value().map(|monitor| monitor.get_name().to_owned());
+    let document = json!({ "name": show.name, "monitor": monitor, "text": text });
+    match style.format {
+        Format::Json => print_json("ExportRecipe", &document),
+        Format::Jsonl => print_json_line("ExportRecipe", &document),
+        _ => print(&text),
+    }
+}
+
+fn find(pool: &PoolChoice, show: &mut ShowArguments) -> Result<String, Failure> {
     let pool = pool.of([&mut show.name])?;
     let what = format!("{} cannot be shown", show.name);
     if show.monitor == Monitor::Nbd {
@@ -19,14 +32,14 @@ pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments) -> Result<(), Fail
             })?;
             nbd_socket(&status.pool_id)
         })?;
-        return print(&nbd(&show.name, &socket));
+        return Ok(nbd(&show.name, &socket));
     }
     let exports = pool.with(LOOK, crate::reach::Reach::exports)?;
     let export = exports.iter().find(|export| export.name == show.name).ok_or_else(|| {
         let why = format!("{} is not exported", show.name);
         Failure::new(Code::NotFound, what, why, format!("offshoot export start {}", show.name))
     })?;
-    print(&recipe(export, show.monitor))
+    Ok(recipe(export, show.monitor))
 }
 
 fn nbd_socket(pool_id: &str) -> Result<PathBuf, Failure> {

@@ -5,7 +5,7 @@ use crate::arguments::{
 };
 use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
-use crate::output::{Style, say};
+use crate::output::{Format, Style, say};
 use crate::pool_choice::PoolChoice;
 use std::io::Write as _;
 use std::path::Path;
@@ -13,7 +13,9 @@ use std::path::Path;
 const POOL_BYTES: u64 = 1 << 30;
 const IMAGE_BYTES: u64 = 64 << 20;
 
-pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View, style: Style) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View) -> Result<(), Failure> {
+    // The tree at the end is the one document; what was done before is told in sentences.
+    let style = Style { format: Format::Table, exact_bytes: view.bytes };
     let file = directory.join("quickstart.pool");
     let image = directory.join("quickstart.img");
     let own = PoolChoice::new(Some(file.clone()), None, pool.engine);
