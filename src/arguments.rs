@@ -14,7 +14,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
 
-pub(crate) use pools::{PoolCreateArguments, PoolPathArguments, PoolStatusArguments, PoolVerb};
+pub(crate) use pools::{
+    PoolCreateArguments, PoolPathArguments, PoolSetArguments, PoolStatusArguments, PoolVerb,
+    ThresholdArguments,
+};
 pub(crate) use serving::{
     ExportArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
 };

@@ -8,8 +8,8 @@ use crate::image_export;
 use crate::import;
 use crate::labels;
 use crate::wire::{
-    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, RemoveOrder, RemovedView, StatusView,
-    VolumeOrder,
+    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, PoolOrder, RemoveOrder, RemovedView,
+    StatusView, THRESHOLDS, Thresholds, VolumeOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,8 +103,26 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Settle => held.run(Command::Settle, watcher, &what).map(answer),
         Ask::Thin => held.run(Command::Thin, watcher, &what).map(answer),
         Ask::Grow(order) => held.run(Command::Extend { bytes: order.size }, watcher, &what).map(answer),
+        Ask::SetPool(order) => {
+            let value = Some(serde_json::to_string(&thresholds(pool, &order, &what)?).map_err(|error| {
+                Failure::new(Code::Failed, what.clone(), error.to_string(), "the same command again")
+            })?);
+            let key = THRESHOLDS.to_owned();
+            held.run(Command::SetPoolProperty { key, value }, watcher, &what)?;
+            Ok(Answer::Status(StatusView::from(&pool.status())))
+        }
         Ask::Check => held.run(Command::Check, watcher, &what).map(answer),
     }
+}
+
+/// Those the pool has once the order is carried out.
+pub(crate) fn thresholds(pool: &Pool, order: &PoolOrder, what: &str) -> Result<Thresholds, Failure> {
+    let refused = |why: String| Err(Failure::new(Code::Usage, what, why, "--warn 80 --critical 90"));
+    if *order == PoolOrder::default() {
+        return refused("nothing is given that would be different".to_owned());
+    }
+    let thresholds = Thresholds::of(&pool.status().properties).with(order);
+    thresholds.refusal().map_or(Ok(thresholds), refused)
 }
 
 fn answer(outcome: Outcome) -> Answer {
@@ -227,6 +245,7 @@ pub(crate) fn describe(ask: &Ask) -> String {
         Ask::Settle => "the pool did not settle".to_owned(),
         Ask::Thin => "the pool was not thinned".to_owned(),
         Ask::Grow(_) => "the pool was not grown".to_owned(),
+        Ask::SetPool(_) => "the pool was not changed".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
         Ask::ExportImage(order) => format!("{} was not exported", order.name),

@@ -4,7 +4,7 @@
 use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
-use crate::handler::{Held, describe, parse_name, parse_names};
+use crate::handler::{Held, describe, parse_name, parse_names, thresholds};
 use crate::size::Iec;
 use crate::wire::{Ask, KindView, PlanView, RemoveOrder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,10 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
         }
         Ask::Grow(order) => {
             Ok(PlanView::quiet(format!("makes the pool's device {} long", Iec(order.size)), &[]))
+        }
+        Ask::SetPool(order) => {
+            let words = thresholds(&held.pool, order, &what)?.words();
+            Ok(PlanView::quiet(format!("alerts of the pool come with a {words}"), &[]))
         }
         Ask::Thin => {
             Ok(PlanView::quiet("gives back what removed names keep and no clone uses".to_owned(), &[]))

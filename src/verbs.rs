@@ -21,6 +21,7 @@ mod pool_create;
 mod pool_grow;
 mod pool_ls;
 mod pool_register;
+mod pool_set;
 mod pool_settle;
 mod pool_status;
 mod pool_thin;
@@ -88,6 +89,7 @@ fn run_pool(verb: PoolVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
         PoolVerb::Status(status) => {
             return pool_status::run(&pool.or(status.path.as_deref()), &status, style);
         }
+        PoolVerb::Set(set) => pool_set::run(&pool.or(set.path.as_deref()), &set, style)?,
         PoolVerb::Check(check) => {
             return pool_check::run(&pool.or(check.path.as_deref()), check.accept_lost_writes, style);
         }

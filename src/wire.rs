@@ -10,6 +10,7 @@ mod io;
 mod job;
 mod order;
 mod plan;
+mod thresholds;
 
 use crate::failure::Failure;
 use crate::labels;
@@ -29,6 +30,7 @@ pub(crate) use order::{
     VolumeOrder,
 };
 pub(crate) use plan::PlanView;
+pub(crate) use thresholds::{PROPERTY as THRESHOLDS, PoolOrder, Thresholds};
 
 /// One request to a pool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +48,7 @@ pub(crate) enum Ask {
     Settle,
     Thin,
     Grow(GrowOrder),
+    SetPool(PoolOrder),
     Check,
     Import(ImportOrder),
     ExportImage(ImageExportOrder),
@@ -80,6 +83,7 @@ impl Ask {
             Ask::Settle => "pool settle",
             Ask::Thin => "pool thin",
             Ask::Grow(_) => "pool grow",
+            Ask::SetPool(_) => "pool set",
             Ask::Check => "pool check",
             Ask::Import(_) => "image import",
             Ask::ExportImage(_) => "image export",
@@ -217,6 +221,9 @@ pub(crate) struct StatusView {
     pub(crate) poisoned: bool,
     pub(crate) read_only: bool,
     pub(crate) overcommit: f64,
+    /// When it is short of space.
+    #[serde(default)]
+    pub(crate) thresholds: Thresholds,
     #[serde(default)]
     pub(crate) devices: Vec<DeviceView>,
 }
@@ -245,6 +252,7 @@ impl From<&Status> for StatusView {
             poisoned: status.poisoned,
             read_only: status.read_only,
             overcommit: status.overcommit(),
+            thresholds: Thresholds::of(&status.properties),
             devices: DeviceView::all(&status.devices),
         }
     }

@@ -78,6 +78,7 @@ fn a_dry_run_of_each_command_changes_nothing() {
             "pool grow --size 512M",
             "pool settle",
             "pool thin",
+            "pool set --warn 50",
         ] {
             let words: Vec<&str> = line.split(' ').chain(["--dry-run"]).collect();
             let text = place.ok(&words);
@@ -93,6 +94,45 @@ fn a_dry_run_of_each_command_changes_nothing() {
     assert_eq!(plan["clones"], json!(["desk-2", "desk-3"]));
     place.run(&["rm", "nothing", "--dry-run"]).fails(3, "nothing");
     place.run(&["snap", "create", "data@a", "data@b", "--dry-run"]).fails(2, "data is named twice");
+}
+
+#[test]
+fn alerts_are_raised_where_the_operator_said() {
+    let place = Place::new();
+    let create = |warn, critical| {
+        let words = ["pool", "create", "p.pool", "--size", "256M", "--warn", warn, "--crit", critical];
+        place.run(&words)
+    };
+    create("90", "80").fails(2, "comes after what is critical");
+    assert!(!place.pool().exists());
+    create("0", "80").ok();
+    let state = || {
+        let listed = place.json(&["pool", "ls"])["items"][0]["state"].clone();
+        let space = place.ok(&["df", "-o", "csv", "--columns", "state", "--no-headers"]);
+        assert_eq!(listed, space.trim_end());
+        let status = place.run(&["pool", "status", "-o", "json"]);
+        let told: Value = serde_json::from_str(&status.out).expect("a document");
+        assert_eq!((&told["state"], status.code == Some(5)), (&listed, listed == "critical"));
+        listed
+    };
+    assert_eq!(state(), "warning", "nothing used is enough for it");
+    assert_eq!(
+        place.json(&["pool", "status", "--warn", "50"])["state"],
+        "normal",
+        "what is typed goes first"
+    );
+    place.run(&["pool", "set", "--warn", "81"]).fails(2, "comes after");
+    place.run(&["pool", "set"]).fails(2, "nothing is given");
+    let daemon = place.serve(&[]);
+    assert_eq!(place.json(&["pool", "set", "--critical", "0"])["thresholds"]["warn_percent"], 0);
+    assert_eq!(state(), "critical");
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(state(), "critical", "the pool keeps it");
+    place.ok(&["pool", "set", "--warn", "70", "--critical", "70"]);
+    assert_eq!(state(), "normal");
+    place.ok(&["volume", "create", "v", "--size", "1G"]);
+    place.ok(&["pool", "set", "--overcommit-max", "2.5"]);
+    assert_eq!(state(), "critical", "four times what there is");
 }
 
 #[test]

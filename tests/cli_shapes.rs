@@ -13,8 +13,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Without a daemon, in this order.
-const ALONE: [&str; 34] = [
-    "pool create p.pool --size 256M",
+const ALONE: [&str; 35] = [
+    "pool create p.pool --size 256M --warn 80",
+    "pool set --critical 90",
     "pool register p.pool",
     "pool grow --add q.pool --size 256M",
     "pool grow --size 512M",

@@ -6,8 +6,8 @@ use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
     Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImageExportOrder,
-    ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder,
-    RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
+    ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder, PlanView, PoolOrder,
+    RemoveOrder, RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
 };
 use axum::Json;
 use axum::extract::{Path, State};
@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(about))
         .routes(routes!(pools))
-        .routes(routes!(status))
+        .routes(routes!(status, set_pool))
         .routes(routes!(entries))
         .routes(routes!(remove_one))
         .routes(routes!(volumes))
@@ -121,6 +121,18 @@ async fn pools(State(api): State<Api>, _caller: Caller) -> Json<PoolList> {
 #[utoipa::path(get, path = "/v1/pools/{pool}", responses((status = OK, body = StatusView)))]
 async fn status(State(api): State<Api>, caller: Caller, Path(pool): Path<String>) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Status, false).await
+}
+
+/// Changes when alerts of a pool are raised; what is not given stays as it is.
+#[utoipa::path(patch, path = "/v1/pools/{pool}", params(Manner), request_body = PoolOrder, responses((status = OK, body = StatusView)))]
+async fn set_pool(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(pool): Path<String>,
+    Words(manner): Words<Manner>,
+    Body(order): Body<PoolOrder>,
+) -> Result<Reply, Refusal> {
+    api.carry_out(caller, pool, Ask::SetPool(order), manner.dry_run).await
 }
 
 /// All volumes, snapshots and image versions.

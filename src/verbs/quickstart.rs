@@ -1,7 +1,8 @@
 //! `offshoot quickstart`: a pool, an image, clones and a snapshot, each made by the command that is shown.
 
 use crate::arguments::{
-    CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments, View,
+    CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments,
+    ThresholdArguments, View,
 };
 use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
@@ -22,7 +23,12 @@ pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View) -> Result<()
     let show = |command: &str| say(&format!("$ offshoot {command}"));
     show(&format!("pool create {} --size 1G", file.display()));
     let size = format!("{POOL_BYTES}").parse().ok();
-    let create = PoolCreateArguments { paths: vec![file.clone()], size, name: Some("quickstart".to_owned()) };
+    let create = PoolCreateArguments {
+        paths: vec![file.clone()],
+        size,
+        name: Some("quickstart".to_owned()),
+        thresholds: ThresholdArguments::default(),
+    };
     super::pool_create::run(&create, pool.engine, style)?;
     say(&format!("# {} stands for a golden image here: zeros, and a few words", image.display()));
     write_image(&image)?;
