@@ -19,7 +19,7 @@ pub(crate) use pools::{
     ThresholdArguments,
 };
 pub(crate) use serving::{
-    ExportArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
+    ExportArguments, ExportSetArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
 };
 pub(crate) use volumes::{
     CloneArguments, CloneVerb, ImageExportArguments, ImageImportArguments, ImageVerb, LabelArguments,

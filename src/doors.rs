@@ -6,7 +6,7 @@ use crate::handler::parse_name;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
 use crate::state_directory::StateDirectory;
-use crate::wire::{ExportOrder, ExportView, IoView};
+use crate::wire::{ExportChange, ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
 use std::path::PathBuf;
@@ -66,6 +66,41 @@ impl Doors {
         (noted == *order).then(found).flatten()
     }
 
+    /// Counts at once for whoever is connected, and when the export comes back.
+    pub(crate) fn change(&self, name: &str, change: &ExportChange) -> Result<ExportView, Failure> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.noted(name, change)?;
+        let order = noted.with(change);
+        self.limit(name, &order)?;
+        self.remember(name, Some(&order)).map_err(|mut failure| {
+            if let Err(error) = self.limit(name, &noted) {
+                failure.why.push_str(&format!("; and it has its new limits: {}", error.why));
+            }
+            failure
+        })?;
+        self.found(name)
+    }
+
+    /// The order that an export to be changed was made by.
+    pub(crate) fn noted(&self, name: &str, change: &ExportChange) -> Result<ExportOrder, Failure> {
+        let what = format!("{name} is exported as before");
+        if *change == ExportChange::default() {
+            let why = "nothing is given that would be different";
+            return Err(Failure::new(Code::Usage, what, why, "--iops COUNT, or --bandwidth SIZE"));
+        }
+        let entry = self.pool.entry(&parse_name(name, &what)?);
+        let noted = entry.and_then(|entry| serde_json::from_str(entry.properties.get(PROPERTY)?).ok());
+        let is_started = self.exports().iter().any(|export| export.name == name);
+        let missing = || failure(what, &Error::NotExported(name.to_owned()));
+        noted.filter(|_| is_started).ok_or_else(missing)
+    }
+
+    fn limit(&self, name: &str, order: &ExportOrder) -> Result<(), Failure> {
+        let what = format!("{name} is exported as before");
+        let limits = self.vhost.set_rate_limits(&parse_name(name, &what)?, rate_limits(order));
+        limits.map_err(|error| failure(what, &error))
+    }
+
     /// Starts what was exported when the pool was last served. What cannot be exported any more is said, and stays noted.
     pub(crate) fn restore(&self, pool: &Pool) {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,15 +155,17 @@ impl Doors {
         let access = if order.read_only || never_changes { Access::ReadOnly } else { Access::ReadWrite };
         let socket =
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
-        let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
-        let rate_limits = RateLimits { iops, bytes_per_second, ..RateLimits::NONE };
+        let rate_limits = rate_limits(order);
         let (mode, queues) = (order.mode, order.queues);
         let options = ExportOptions { name, socket, mode, access, queues, rate_limits };
         self.vhost.export(&options).map_err(|error| failure(what, &error))?;
-        let found = self.vhost.exports().into_iter().find(|export| export.name == order.name);
-        found.map(view).ok_or_else(|| {
+        self.found(&order.name)
+    }
+
+    fn found(&self, name: &str) -> Result<ExportView, Failure> {
+        self.exports().into_iter().find(|export| export.name == name).ok_or_else(|| {
             let why = "it was removed at the same moment";
-            Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot export ls")
+            Failure::new(Code::Conflict, format!("{name} is not exported"), why, "offshoot export ls")
         })
     }
 
@@ -158,6 +195,11 @@ impl Doors {
     pub(crate) fn exports(&self) -> Vec<ExportView> {
         self.vhost.exports().into_iter().map(view).collect()
     }
+}
+
+fn rate_limits(order: &ExportOrder) -> RateLimits {
+    let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
+    RateLimits { iops, bytes_per_second, ..RateLimits::NONE }
 }
 
 fn view(status: ExportStatus) -> ExportView {

@@ -28,7 +28,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn doors(&self, what: String) -> Result<&Doors, Failure> {
+    pub(crate) fn doors(&self, what: String) -> Result<&Doors, Failure> {
         self.doors.as_deref().ok_or_else(|| {
             let why = "only a daemon exports, and none holds this pool";
             Failure::new(Code::Unreachable, what, why, "offshoot serve, then the same command again")
@@ -67,6 +67,9 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
         Ask::ExportImage(order) => image_export::run(pool, &order, watcher).map(Answer::ImageExported),
         Ask::Export(order) => held.doors(what)?.export(&order).map(Box::new).map(Answer::Exported),
+        Ask::SetExport { name, change } => {
+            held.doors(what)?.change(&name, &change).map(Box::new).map(Answer::Exported)
+        }
         Ask::Unexport { name } => held.doors(what)?.unexport(&name).map(|()| Answer::Done),
         Ask::Exports => {
             let items = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
@@ -250,7 +253,7 @@ pub(crate) fn describe(ask: &Ask) -> String {
         Ask::Import(order) => format!("{} was not imported", order.version),
         Ask::ExportImage(order) => format!("{} was not exported", order.name),
         Ask::Export(order) => format!("{} was not exported", order.name),
-        Ask::Unexport { name } => format!("{name} is exported as before"),
+        Ask::SetExport { name, .. } | Ask::Unexport { name } => format!("{name} is exported as before"),
     }
 }
 

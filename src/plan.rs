@@ -6,6 +6,7 @@ use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, describe, parse_name, parse_names, thresholds};
 use crate::size::Iec;
+use crate::speed::words as speed_words;
 use crate::wire::{Ask, KindView, PlanView, RemoveOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use thinpool::{Entry, EntryKind, Name};
@@ -79,6 +80,11 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
                 format!("exports {} over vhost-user-blk", order.name),
                 std::slice::from_ref(&order.name),
             ))
+        }
+        Ask::SetExport { name, change } => {
+            let order = held.doors(what.clone())?.noted(name, change)?.with(change);
+            let words = speed_words(order.iops, order.bytes_per_second);
+            Ok(PlanView::quiet(format!("{name} is exported with {words}"), std::slice::from_ref(name)))
         }
         Ask::Unexport { name } => {
             view.existing(name)?;

@@ -7,6 +7,7 @@ mod df;
 mod doctor;
 mod explain;
 mod export;
+mod export_set;
 mod export_show;
 mod history;
 mod image_export;
@@ -146,6 +147,7 @@ fn run_snap(verb: SnapVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
 fn run_export(verb: ExportVerb, pool: &PoolChoice, view: &View, style: Style) -> Result<(), Failure> {
     match verb {
         ExportVerb::Start(order) => export::start(pool, order, style),
+        ExportVerb::Set(set) => export_set::run(pool, set, style),
         ExportVerb::Stop(many) => export::stop(pool, many, style),
         ExportVerb::Ls(list) => export::list(pool, list, view),
         ExportVerb::Show(show) => export_show::run(pool, show, style),

@@ -26,8 +26,8 @@ pub(crate) use image::{Base, DISK_BYTES_MAX, ImageExportOrder, ImageExportView, 
 pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use order::{
-    CloneOrder, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder, SnapshotOrder,
-    VolumeOrder,
+    CloneOrder, ExportChange, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder,
+    SnapshotOrder, VolumeOrder,
 };
 pub(crate) use plan::PlanView;
 pub(crate) use thresholds::{PROPERTY as THRESHOLDS, PoolOrder, Thresholds};
@@ -53,6 +53,7 @@ pub(crate) enum Ask {
     Import(ImportOrder),
     ExportImage(ImageExportOrder),
     Export(ExportOrder),
+    SetExport { name: String, change: ExportChange },
     Unexport { name: String },
     Exports,
 }
@@ -88,6 +89,7 @@ impl Ask {
             Ask::Import(_) => "image import",
             Ask::ExportImage(_) => "image export",
             Ask::Export(_) => "export start",
+            Ask::SetExport { .. } => "export set",
             Ask::Unexport { .. } => "export stop",
             Ask::Exports => "export ls",
         }

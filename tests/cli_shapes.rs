@@ -50,8 +50,9 @@ const ALONE: [&str; 35] = [
     "explain",
     "explain OFFSHOOT0501",
 ];
-const SERVED: [&str; 7] = [
+const SERVED: [&str; 8] = [
     "export start desk-1",
+    "export set desk-1 --iops 500",
     "export ls",
     "export show desk-1",
     "image import late@v1 golden.raw",

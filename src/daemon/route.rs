@@ -30,6 +30,9 @@ pub(super) fn route(ask: &Ask) -> Result<(Method, String, Option<Value>), Failur
         Ask::Thin => (Method::POST, "/thin".to_owned(), None),
         Ask::Check => (Method::POST, "/check".to_owned(), None),
         Ask::Export(order) => (Method::POST, "/exports".to_owned(), Some(body(ask, order)?)),
+        Ask::SetExport { name, change } => {
+            (Method::PATCH, format!("/exports/{}", escape(name)), Some(body(ask, change)?))
+        }
         Ask::Unexport { name } => (Method::DELETE, format!("/exports/{}", escape(name)), None),
     })
 }

@@ -5,9 +5,10 @@ use super::server::{Api, Body, Caller, Refusal, Reply, Words};
 use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
-    Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImageExportOrder,
-    ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder, PlanView, PoolOrder,
-    RemoveOrder, RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
+    Ask, CheckView, CloneOrder, EntryList, ExportChange, ExportList, ExportOrder, ExportView, GrowOrder,
+    ImageExportOrder, ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder,
+    PlanView, PoolOrder, RemoveOrder, RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView,
+    VolumeOrder,
 };
 use axum::Json;
 use axum::extract::{Path, State};
@@ -47,7 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(thin))
         .routes(routes!(check))
         .routes(routes!(exports, export))
-        .routes(routes!(unexport))
+        .routes(routes!(unexport, set_export))
         .routes(routes!(history))
         .routes(routes!(jobs))
         .routes(routes!(job, cancel))
@@ -235,6 +236,18 @@ async fn check(State(api): State<Api>, caller: Caller, Path(pool): Path<String>)
 #[utoipa::path(get, path = "/v1/pools/{pool}/exports", responses((status = OK, body = ExportList)))]
 async fn exports(State(api): State<Api>, caller: Caller, Path(pool): Path<String>) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Exports, false).await
+}
+
+/// Gives an export other limits of speed, while it is used; it keeps them when it comes back.
+#[utoipa::path(patch, path = "/v1/pools/{pool}/exports/{name}", params(Manner), request_body = ExportChange, responses((status = OK, body = ExportView)))]
+async fn set_export(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((pool, name)): Path<(String, String)>,
+    Words(manner): Words<Manner>,
+    Body(change): Body<ExportChange>,
+) -> Result<Reply, Refusal> {
+    api.carry_out(caller, pool, Ask::SetExport { name, change }, manner.dry_run).await
 }
 
 /// Ends an export.

@@ -118,15 +118,21 @@ fn expand(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<Stri
     names::expand(patterns, what)
 }
 
+/// Of what a pattern stands for, what is exported.
+pub(super) fn exported(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<String>, Failure> {
+    let mut names = expand(reach, patterns, what)?;
+    if patterns.iter().any(|pattern| pattern.contains('*')) {
+        let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();
+        names.retain(|name| exported.contains(name));
+    }
+    Ok(names)
+}
+
 pub(super) fn stop(pool: &PoolChoice, mut many: ManyArguments, style: Style) -> Result<(), Failure> {
     let pool = pool.of(&mut many.names)?;
     let what = "nothing is exported less";
     pool.with(many.consent.demand(), |reach| {
-        let mut names = expand(reach, &many.names, what)?;
-        if many.names.iter().any(|pattern| pattern.contains('*')) {
-            let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();
-            names.retain(|name| exported.contains(name));
-        }
+        let names = exported(reach, &many.names, what)?;
         for (stopped, name) in names.iter().enumerate() {
             let order = Ask::Unexport { name: name.clone() };
             if consent::is_dry(reach, &order, many.consent, style)? {
