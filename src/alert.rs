@@ -91,6 +91,7 @@ mod tests {
             poisoned: false,
             read_only: false,
             overcommit: 0.0,
+            nbd: Vec::new(),
             thresholds: Thresholds::default(),
             devices: Vec::new(),
         }

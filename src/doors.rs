@@ -10,7 +10,7 @@ use crate::wire::{ExportChange, ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
@@ -27,6 +27,8 @@ pub(crate) struct Doors {
     changing: Mutex<()>,
     directory: RunDirectory,
     pool_id: PoolId,
+    /// Where the NBD server of the same pool listens, once it does.
+    nbd: OnceLock<Vec<String>>,
 }
 
 impl Doors {
@@ -39,7 +41,17 @@ impl Doors {
             changing: Mutex::default(),
             directory: directory.clone(),
             pool_id,
+            nbd: OnceLock::new(),
         })
+    }
+
+    /// The NBD server listens there from now on.
+    pub(crate) fn tell_nbd(&self, addresses: Vec<String>) {
+        self.nbd.set(addresses).expect("a daemon starts one NBD server for a pool");
+    }
+
+    pub(crate) fn nbd(&self) -> &[String] {
+        self.nbd.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// When this returns, a virtual machine can connect. The export comes back when the pool is served again.
@@ -193,7 +205,15 @@ impl Doors {
     }
 
     pub(crate) fn exports(&self) -> Vec<ExportView> {
-        self.vhost.exports().into_iter().map(view).collect()
+        self.vhost.exports().into_iter().map(|status| self.view(status)).collect()
+    }
+
+    fn view(&self, status: ExportStatus) -> ExportView {
+        let ExportStatus { name, socket, read_only, connected, rate_limits, counts } = status;
+        let RateLimits { iops, bytes_per_second, .. } = rate_limits;
+        let nbd = self.nbd().iter().map(|address| nbd_export(address, &name)).collect();
+        let io = IoView::from(&counts);
+        ExportView { name, socket, nbd, read_only, connected, iops, bytes_per_second, io }
     }
 }
 
@@ -202,10 +222,12 @@ fn rate_limits(order: &ExportOrder) -> RateLimits {
     RateLimits { iops, bytes_per_second, ..RateLimits::NONE }
 }
 
-fn view(status: ExportStatus) -> ExportView {
-    let ExportStatus { name, socket, read_only, connected, rate_limits, counts } = status;
-    let RateLimits { iops, bytes_per_second, .. } = rate_limits;
-    ExportView { name, socket, read_only, connected, iops, bytes_per_second, io: IoView::from(&counts) }
+/// The address of an export on the server with this one (the NBD project's uri.md).
+fn nbd_export(server: &str, name: &str) -> String {
+    match server.split_once("///?") {
+        Some((scheme, rest)) => format!("{scheme}///{name}?{rest}"),
+        None => format!("{server}/{name}"),
+    }
 }
 
 fn failure(what: String, error: &Error) -> Failure {

@@ -35,6 +35,11 @@ impl Held {
         })
     }
 
+    pub(crate) fn status(&self) -> StatusView {
+        let nbd = self.doors.as_deref().map(|doors| doors.nbd().to_vec()).unwrap_or_default();
+        StatusView { nbd, ..StatusView::from(&self.pool.status()) }
+    }
+
     fn run(&self, command: Command, watcher: &mut dyn Watcher, what: &str) -> Result<Outcome, Failure> {
         run(&self.pool, command, watcher).map_err(|error| explain::engine(what, &error))
     }
@@ -63,7 +68,7 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Entries => {
             Ok(Answer::Entries(EntryList { items: pool.entries().iter().map(EntryView::from).collect() }))
         }
-        Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
+        Ask::Status => Ok(Answer::Status(held.status())),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
         Ask::ExportImage(order) => image_export::run(pool, &order, watcher).map(Answer::ImageExported),
         Ask::Export(order) => held.doors(what)?.export(&order).map(Box::new).map(Answer::Exported),
@@ -112,7 +117,7 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
             })?);
             let key = THRESHOLDS.to_owned();
             held.run(Command::SetPoolProperty { key, value }, watcher, &what)?;
-            Ok(Answer::Status(StatusView::from(&pool.status())))
+            Ok(Answer::Status(held.status()))
         }
         Ask::Check => held.run(Command::Check, watcher, &what).map(answer),
     }

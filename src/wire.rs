@@ -223,6 +223,9 @@ pub(crate) struct StatusView {
     pub(crate) poisoned: bool,
     pub(crate) read_only: bool,
     pub(crate) overcommit: f64,
+    /// Where NBD clients find what is in it; empty where no daemon serves it.
+    #[serde(default)]
+    pub(crate) nbd: Vec<String>,
     /// When it is short of space.
     #[serde(default)]
     pub(crate) thresholds: Thresholds,
@@ -254,6 +257,7 @@ impl From<&Status> for StatusView {
             poisoned: status.poisoned,
             read_only: status.read_only,
             overcommit: status.overcommit(),
+            nbd: Vec::new(),
             thresholds: Thresholds::of(&status.properties),
             devices: DeviceView::all(&status.devices),
         }
@@ -284,6 +288,9 @@ pub(crate) struct ExportView {
     pub(crate) name: String,
     #[schema(value_type = String)]
     pub(crate) socket: PathBuf,
+    /// Where NBD clients find the same.
+    #[serde(default)]
+    pub(crate) nbd: Vec<String>,
     pub(crate) read_only: bool,
     /// A virtual machine has it.
     pub(crate) connected: bool,

@@ -11,7 +11,7 @@ use crate::wire::{Answer, Ask, ExportOrder, ExportView};
 use serde::Serialize;
 use serde_json::json;
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     column("name", "NAME", Shown::Text),
     column("access", "ACCESS", Shown::Text),
     column("connected", "CONNECTED", Shown::Flag),
@@ -21,6 +21,7 @@ const COLUMNS: [Column; 12] = [
     column("read_p99", ">READ P99", Shown::Time),
     column("write_p99", ">WRITE P99", Shown::Time),
     column("socket", "SOCKET", Shown::Text),
+    extra("nbd", "NBD", Shown::Text),
     extra("flushes", ">FLUSHES", Shown::Text),
     extra("iops", ">IOPS MAX", Shown::Text),
     extra("bytes_per_second", ">BYTES/S MAX", Shown::Size),
@@ -71,6 +72,7 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
             let why = format!("--socket is for one export, and these are {}", names.len());
             return Err(Failure::new(Code::Usage, what.clone(), why, "the same command without --socket"));
         }
+        let mut also = Vec::new();
         for (started, name) in names.iter().enumerate() {
             let order = Ask::Export(ExportOrder {
                 name: name.clone(),
@@ -92,6 +94,13 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
             })?;
             let Answer::Exported(view) = answer else { return Err(unexpected(&answer)) };
             show(&view, names.len(), style)?;
+            also.extend(view.nbd.into_iter().next());
+        }
+        match also.as_slice() {
+            _ if style.format != Format::Table => {}
+            [] => {}
+            [one] => say(&format!("over NBD: {one}")),
+            [first, ..] => say(&format!("over NBD: {first}, the others alike")),
         }
         if let ([name], Format::Table, false) = (names.as_slice(), style.format, export.consent.dry_run) {
             say(&format!("next: offshoot export show {name} --for qemu"));

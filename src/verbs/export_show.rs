@@ -5,7 +5,7 @@ use crate::failure::{Code, Failure};
 use crate::output::{Format, Style, print, print_json, print_json_line};
 use crate::pool_choice::PoolChoice;
 use crate::reach::LOOK;
-use crate::wire::ExportView;
+use crate::wire::{ExportView, StatusView};
 use clap::ValueEnum as _;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn find(pool: &PoolChoice, show: &mut ShowArguments) -> Result<String, Failure> 
             reach.entries()?.iter().find(|entry| entry.name == show.name).ok_or_else(|| {
                 crate::explain::engine(what.clone(), &thinpool::Error::NotFound(show.name.clone()))
             })?;
-            nbd_socket(&status.pool_id)
+            nbd_socket(&status)
         })?;
         return Ok(nbd(&show.name, &socket));
     }
@@ -42,9 +42,14 @@ fn find(pool: &PoolChoice, show: &mut ShowArguments) -> Result<String, Failure> 
     Ok(recipe(export, show.monitor))
 }
 
-fn nbd_socket(pool_id: &str) -> Result<PathBuf, Failure> {
+/// Where the daemon listens; where none does, where it usually would.
+fn nbd_socket(status: &StatusView) -> Result<PathBuf, Failure> {
+    let socket = |address: &String| Some(PathBuf::from(address.split_once("///?socket=")?.1));
+    if let Some(socket) = status.nbd.iter().find_map(socket) {
+        return Ok(socket);
+    }
     let directory = crate::run_directory::RunDirectory::choose()?;
-    Ok(directory.path().join(format!("{pool_id}.nbd")))
+    Ok(directory.path().join(format!("{}.nbd", status.pool_id)))
 }
 
 fn nbd(name: &str, socket: &Path) -> String {
