@@ -1,21 +1,7 @@
-//! What is wrong with a pool's space, by the thresholds of one command line. The monitor with its history, hysteresis
+//! What is wrong with a pool's space, by the thresholds it has. The monitor with its history, hysteresis
 //! and sinks is something else.
 
 use crate::wire::StatusView;
-
-/// When a pool is short of space.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Thresholds {
-    pub(crate) warn_percent: u8,
-    pub(crate) critical_percent: u8,
-    pub(crate) overcommit_max: f64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self { warn_percent: 85, critical_percent: 95, overcommit_max: 8.0 }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +27,8 @@ pub(crate) fn data_percent(status: &StatusView) -> u64 {
     percent(status.mapped + status.reserved + status.quarantined, status.free)
 }
 
-pub(crate) fn alerts(status: &StatusView, thresholds: &Thresholds) -> Vec<Alert> {
+pub(crate) fn alerts(status: &StatusView) -> Vec<Alert> {
+    let thresholds = &status.thresholds;
     let mut found = Vec::new();
     let mut raise = |level, text: String| found.push(Alert { level, text });
     if status.poisoned {
@@ -78,10 +65,8 @@ pub(crate) fn alerts(status: &StatusView, thresholds: &Thresholds) -> Vec<Alert>
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, Thresholds, alerts, percent};
-    use crate::wire::StatusView;
-
-    const THRESHOLDS: Thresholds = Thresholds { warn_percent: 85, critical_percent: 95, overcommit_max: 8.0 };
+    use super::{Level, alerts, percent};
+    use crate::wire::{StatusView, Thresholds};
 
     fn status(mapped: u64, free: u64) -> StatusView {
         StatusView {
@@ -106,6 +91,8 @@ mod tests {
             poisoned: false,
             read_only: false,
             overcommit: 0.0,
+            nbd: Vec::new(),
+            thresholds: Thresholds::default(),
             devices: Vec::new(),
         }
     }
@@ -113,7 +100,7 @@ mod tests {
     #[test]
     fn a_threshold_is_reached_at_its_exact_figure() {
         let levels = |mapped| -> Vec<Level> {
-            alerts(&status(mapped, 1000 - mapped), &THRESHOLDS).iter().map(|alert| alert.level).collect()
+            alerts(&status(mapped, 1000 - mapped)).iter().map(|alert| alert.level).collect()
         };
         assert_eq!(levels(0), []);
         assert_eq!(levels(840), []);
@@ -126,17 +113,17 @@ mod tests {
     fn overcommit_and_a_failed_flush_are_critical() {
         let mut status = status(0, 100);
         status.overcommit = 8.0;
-        assert_eq!(alerts(&status, &THRESHOLDS), []);
+        assert_eq!(alerts(&status), []);
         status.overcommit = 8.1;
         status.poisoned = true;
-        assert_eq!(alerts(&status, &THRESHOLDS).len(), 2);
+        assert_eq!(alerts(&status).len(), 2);
     }
 
     #[test]
     fn failed_discards_are_worth_a_warning() {
         let mut status = status(0, 100);
         status.discard_failures = 3;
-        let found = alerts(&status, &THRESHOLDS);
+        let found = alerts(&status);
         assert!(
             matches!(found.as_slice(), [alert] if alert.level == Level::Warning && alert.text.starts_with("3 "))
         );

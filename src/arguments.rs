@@ -14,9 +14,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
 
-pub(crate) use pools::{PoolCreateArguments, PoolPathArguments, PoolStatusArguments, PoolVerb};
+pub(crate) use pools::{
+    PoolCreateArguments, PoolPathArguments, PoolSetArguments, PoolStatusArguments, PoolVerb,
+    ThresholdArguments,
+};
 pub(crate) use serving::{
-    ExportArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
+    ExportArguments, ExportSetArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,
 };
 pub(crate) use volumes::{
     CloneArguments, CloneVerb, ImageExportArguments, ImageImportArguments, ImageVerb, LabelArguments,

@@ -6,11 +6,11 @@ use crate::handler::parse_name;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
 use crate::state_directory::StateDirectory;
-use crate::wire::{ExportOrder, ExportView, IoView};
+use crate::wire::{ExportChange, ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
@@ -27,6 +27,8 @@ pub(crate) struct Doors {
     changing: Mutex<()>,
     directory: RunDirectory,
     pool_id: PoolId,
+    /// Where the NBD server of the same pool listens, once it does.
+    nbd: OnceLock<Vec<String>>,
 }
 
 impl Doors {
@@ -39,7 +41,17 @@ impl Doors {
             changing: Mutex::default(),
             directory: directory.clone(),
             pool_id,
+            nbd: OnceLock::new(),
         })
+    }
+
+    /// The NBD server listens there from now on.
+    pub(crate) fn tell_nbd(&self, addresses: Vec<String>) {
+        self.nbd.set(addresses).expect("a daemon starts one NBD server for a pool");
+    }
+
+    pub(crate) fn nbd(&self) -> &[String] {
+        self.nbd.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// When this returns, a virtual machine can connect. The export comes back when the pool is served again.
@@ -64,6 +76,41 @@ impl Doors {
         let noted: ExportOrder = serde_json::from_str(entry.properties.get(PROPERTY)?).ok()?;
         let found = || self.exports().into_iter().find(|export| export.name == order.name);
         (noted == *order).then(found).flatten()
+    }
+
+    /// Counts at once for whoever is connected, and when the export comes back.
+    pub(crate) fn change(&self, name: &str, change: &ExportChange) -> Result<ExportView, Failure> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.noted(name, change)?;
+        let order = noted.with(change);
+        self.limit(name, &order)?;
+        self.remember(name, Some(&order)).map_err(|mut failure| {
+            if let Err(error) = self.limit(name, &noted) {
+                failure.why.push_str(&format!("; and it has its new limits: {}", error.why));
+            }
+            failure
+        })?;
+        self.found(name)
+    }
+
+    /// The order that an export to be changed was made by.
+    pub(crate) fn noted(&self, name: &str, change: &ExportChange) -> Result<ExportOrder, Failure> {
+        let what = format!("{name} is exported as before");
+        if *change == ExportChange::default() {
+            let why = "nothing is given that would be different";
+            return Err(Failure::new(Code::Usage, what, why, "--iops COUNT, or --bandwidth SIZE"));
+        }
+        let entry = self.pool.entry(&parse_name(name, &what)?);
+        let noted = entry.and_then(|entry| serde_json::from_str(entry.properties.get(PROPERTY)?).ok());
+        let is_started = self.exports().iter().any(|export| export.name == name);
+        let missing = || failure(what, &Error::NotExported(name.to_owned()));
+        noted.filter(|_| is_started).ok_or_else(missing)
+    }
+
+    fn limit(&self, name: &str, order: &ExportOrder) -> Result<(), Failure> {
+        let what = format!("{name} is exported as before");
+        let limits = self.vhost.set_rate_limits(&parse_name(name, &what)?, rate_limits(order));
+        limits.map_err(|error| failure(what, &error))
     }
 
     /// Starts what was exported when the pool was last served. What cannot be exported any more is said, and stays noted.
@@ -120,15 +167,17 @@ impl Doors {
         let access = if order.read_only || never_changes { Access::ReadOnly } else { Access::ReadWrite };
         let socket =
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
-        let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
-        let rate_limits = RateLimits { iops, bytes_per_second, ..RateLimits::NONE };
+        let rate_limits = rate_limits(order);
         let (mode, queues) = (order.mode, order.queues);
         let options = ExportOptions { name, socket, mode, access, queues, rate_limits };
         self.vhost.export(&options).map_err(|error| failure(what, &error))?;
-        let found = self.vhost.exports().into_iter().find(|export| export.name == order.name);
-        found.map(view).ok_or_else(|| {
+        self.found(&order.name)
+    }
+
+    fn found(&self, name: &str) -> Result<ExportView, Failure> {
+        self.exports().into_iter().find(|export| export.name == name).ok_or_else(|| {
             let why = "it was removed at the same moment";
-            Failure::new(Code::Conflict, format!("{} is not exported", order.name), why, "offshoot export ls")
+            Failure::new(Code::Conflict, format!("{name} is not exported"), why, "offshoot export ls")
         })
     }
 
@@ -156,14 +205,29 @@ impl Doors {
     }
 
     pub(crate) fn exports(&self) -> Vec<ExportView> {
-        self.vhost.exports().into_iter().map(view).collect()
+        self.vhost.exports().into_iter().map(|status| self.view(status)).collect()
+    }
+
+    fn view(&self, status: ExportStatus) -> ExportView {
+        let ExportStatus { name, socket, read_only, connected, rate_limits, counts } = status;
+        let RateLimits { iops, bytes_per_second, .. } = rate_limits;
+        let nbd = self.nbd().iter().map(|address| nbd_export(address, &name)).collect();
+        let io = IoView::from(&counts);
+        ExportView { name, socket, nbd, read_only, connected, iops, bytes_per_second, io }
     }
 }
 
-fn view(status: ExportStatus) -> ExportView {
-    let ExportStatus { name, socket, read_only, connected, rate_limits, counts } = status;
-    let RateLimits { iops, bytes_per_second, .. } = rate_limits;
-    ExportView { name, socket, read_only, connected, iops, bytes_per_second, io: IoView::from(&counts) }
+fn rate_limits(order: &ExportOrder) -> RateLimits {
+    let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
+    RateLimits { iops, bytes_per_second, ..RateLimits::NONE }
+}
+
+/// The address of an export on the server with this one (the NBD project's uri.md).
+fn nbd_export(server: &str, name: &str) -> String {
+    match server.split_once("///?") {
+        Some((scheme, rest)) => format!("{scheme}///{name}?{rest}"),
+        None => format!("{server}/{name}"),
+    }
 }
 
 fn failure(what: String, error: &Error) -> Failure {

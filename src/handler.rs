@@ -8,8 +8,8 @@ use crate::image_export;
 use crate::import;
 use crate::labels;
 use crate::wire::{
-    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, RemoveOrder, RemovedView, StatusView,
-    VolumeOrder,
+    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, PoolOrder, RemoveOrder, RemovedView,
+    StatusView, THRESHOLDS, Thresholds, VolumeOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,11 +28,16 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn doors(&self, what: String) -> Result<&Doors, Failure> {
+    pub(crate) fn doors(&self, what: String) -> Result<&Doors, Failure> {
         self.doors.as_deref().ok_or_else(|| {
             let why = "only a daemon exports, and none holds this pool";
             Failure::new(Code::Unreachable, what, why, "offshoot serve, then the same command again")
         })
+    }
+
+    pub(crate) fn status(&self) -> StatusView {
+        let nbd = self.doors.as_deref().map(|doors| doors.nbd().to_vec()).unwrap_or_default();
+        StatusView { nbd, ..StatusView::from(&self.pool.status()) }
     }
 
     fn run(&self, command: Command, watcher: &mut dyn Watcher, what: &str) -> Result<Outcome, Failure> {
@@ -63,10 +68,13 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Entries => {
             Ok(Answer::Entries(EntryList { items: pool.entries().iter().map(EntryView::from).collect() }))
         }
-        Ask::Status => Ok(Answer::Status(StatusView::from(&pool.status()))),
+        Ask::Status => Ok(Answer::Status(held.status())),
         Ask::Import(order) => import::run(pool, &order, watcher).map(Answer::Imported),
         Ask::ExportImage(order) => image_export::run(pool, &order, watcher).map(Answer::ImageExported),
         Ask::Export(order) => held.doors(what)?.export(&order).map(Box::new).map(Answer::Exported),
+        Ask::SetExport { name, change } => {
+            held.doors(what)?.change(&name, &change).map(Box::new).map(Answer::Exported)
+        }
         Ask::Unexport { name } => held.doors(what)?.unexport(&name).map(|()| Answer::Done),
         Ask::Exports => {
             let items = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
@@ -103,8 +111,26 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Settle => held.run(Command::Settle, watcher, &what).map(answer),
         Ask::Thin => held.run(Command::Thin, watcher, &what).map(answer),
         Ask::Grow(order) => held.run(Command::Extend { bytes: order.size }, watcher, &what).map(answer),
+        Ask::SetPool(order) => {
+            let value = Some(serde_json::to_string(&thresholds(pool, &order, &what)?).map_err(|error| {
+                Failure::new(Code::Failed, what.clone(), error.to_string(), "the same command again")
+            })?);
+            let key = THRESHOLDS.to_owned();
+            held.run(Command::SetPoolProperty { key, value }, watcher, &what)?;
+            Ok(Answer::Status(held.status()))
+        }
         Ask::Check => held.run(Command::Check, watcher, &what).map(answer),
     }
+}
+
+/// Those the pool has once the order is carried out.
+pub(crate) fn thresholds(pool: &Pool, order: &PoolOrder, what: &str) -> Result<Thresholds, Failure> {
+    let refused = |why: String| Err(Failure::new(Code::Usage, what, why, "--warn 80 --critical 90"));
+    if *order == PoolOrder::default() {
+        return refused("nothing is given that would be different".to_owned());
+    }
+    let thresholds = Thresholds::of(&pool.status().properties).with(order);
+    thresholds.refusal().map_or(Ok(thresholds), refused)
 }
 
 fn answer(outcome: Outcome) -> Answer {
@@ -227,11 +253,12 @@ pub(crate) fn describe(ask: &Ask) -> String {
         Ask::Settle => "the pool did not settle".to_owned(),
         Ask::Thin => "the pool was not thinned".to_owned(),
         Ask::Grow(_) => "the pool was not grown".to_owned(),
+        Ask::SetPool(_) => "the pool was not changed".to_owned(),
         Ask::Check => "the pool was not checked".to_owned(),
         Ask::Import(order) => format!("{} was not imported", order.version),
         Ask::ExportImage(order) => format!("{} was not exported", order.name),
         Ask::Export(order) => format!("{} was not exported", order.name),
-        Ask::Unexport { name } => format!("{name} is exported as before"),
+        Ask::SetExport { name, .. } | Ask::Unexport { name } => format!("{name} is exported as before"),
     }
 }
 

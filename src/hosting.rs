@@ -109,6 +109,7 @@ impl Hosting {
             Failure::new(code, what, sentence(&error), "offshoot serve --socket with another path")
         })?;
         self.nbd = Some(server);
+        self.doors().tell_nbd(self.addresses());
         Ok(())
     }
 

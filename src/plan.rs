@@ -4,8 +4,9 @@
 use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
-use crate::handler::{Held, describe, parse_name, parse_names};
+use crate::handler::{Held, describe, parse_name, parse_names, thresholds};
 use crate::size::Iec;
+use crate::speed::words as speed_words;
 use crate::wire::{Ask, KindView, PlanView, RemoveOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use thinpool::{Entry, EntryKind, Name};
@@ -18,7 +19,7 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
             view.vacant(&order.names)?;
             let provisions = order.size.saturating_mul(count(order.names.len()));
             let summary = format!("creates {} of {}", number(&order.names, "volume"), Iec(order.size));
-            Ok(PlanView { provisions, ..quiet(summary, &order.names) })
+            Ok(PlanView { provisions, ..PlanView::quiet(summary, &order.names) })
         }
         Ask::Clone(order) => {
             let source = view.existing(&order.source)?;
@@ -33,66 +34,87 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
             let provisions = size.saturating_mul(count(order.names.len()));
             let summary =
                 format!("clones {} of {} from {}", number(&order.names, "volume"), Iec(size), order.source);
-            Ok(PlanView { provisions, ..quiet(summary, &order.names) })
+            Ok(PlanView { provisions, ..PlanView::quiet(summary, &order.names) })
         }
         Ask::Snapshot(order) => {
             view.vacant(&order.names)?;
+            let mut volumes = BTreeSet::new();
             for name in parse_names(&order.names, &what)? {
                 view.existing(name.base())?;
+                if !volumes.insert(name.base().to_owned()) {
+                    let twice = thinpool::Error::Invalid(format!("{} is named twice", name.base()));
+                    return Err(explain::engine(what.as_str(), &twice));
+                }
             }
-            Ok(quiet(format!("takes {}", number(&order.names, "snapshot")), &order.names))
+            Ok(PlanView::quiet(format!("takes {}", number(&order.names, "snapshot")), &order.names))
         }
         Ask::Rollback(order) => {
             view.existing(&order.to)?;
             let volume = parse_name(&order.to, &what)?.base().to_owned();
             let live = view.existing(&volume)?;
             let summary = format!("{volume} drops the {} it wrote since {}", Iec(live.owned), order.to);
-            Ok(PlanView { destroys: true, frees: Some(live.owned), ..quiet(summary, &[volume]) })
+            Ok(PlanView { destroys: true, frees: Some(live.owned), ..PlanView::quiet(summary, &[volume]) })
         }
         Ask::Resize(order) => {
             let found = view.existing(&order.name)?;
             let names = [order.name.clone()];
             if order.size < found.size {
                 let summary = format!("{} loses its last {}", order.name, Iec(found.size - order.size));
-                return Ok(PlanView { destroys: true, frees: None, ..quiet(summary, &names) });
+                return Ok(PlanView { destroys: true, frees: None, ..PlanView::quiet(summary, &names) });
             }
             let summary = format!("{} grows from {} to {}", order.name, Iec(found.size), Iec(order.size));
-            Ok(PlanView { provisions: order.size - found.size, ..quiet(summary, &names) })
+            Ok(PlanView { provisions: order.size - found.size, ..PlanView::quiet(summary, &names) })
         }
         Ask::Remove(order) => view.removal(held, order),
         Ask::Label(order) => {
             order.names.iter().try_for_each(|name| view.existing(name).map(drop))?;
             let labels = order.labels.len();
-            Ok(quiet(format!("changes {labels} labels of {}", number(&order.names, "name")), &order.names))
+            Ok(PlanView::quiet(
+                format!("changes {labels} labels of {}", number(&order.names, "name")),
+                &order.names,
+            ))
         }
         Ask::Export(order) => {
             view.existing(&order.name)?;
-            Ok(quiet(
+            Ok(PlanView::quiet(
                 format!("exports {} over vhost-user-blk", order.name),
                 std::slice::from_ref(&order.name),
             ))
+        }
+        Ask::SetExport { name, change } => {
+            let order = held.doors(what.clone())?.noted(name, change)?.with(change);
+            let words = speed_words(order.iops, order.bytes_per_second);
+            Ok(PlanView::quiet(format!("{name} is exported with {words}"), std::slice::from_ref(name)))
         }
         Ask::Unexport { name } => {
             view.existing(name)?;
             let stops_exports = exported(held, |other| other == name);
             let summary = format!("ends the export of {name}");
-            Ok(PlanView { stops_exports, ..quiet(summary, std::slice::from_ref(name)) })
+            Ok(PlanView { stops_exports, ..PlanView::quiet(summary, std::slice::from_ref(name)) })
         }
         Ask::Import(order) => {
             view.vacant(std::slice::from_ref(&order.version))?;
             let summary = format!("imports {} as {}", order.file.display(), order.version);
-            Ok(quiet(summary, std::slice::from_ref(&order.version)))
+            Ok(PlanView::quiet(summary, std::slice::from_ref(&order.version)))
         }
         Ask::ExportImage(order) => {
             view.existing(&order.name)?;
             let summary = format!("writes {} to {} as {}", order.name, order.file.display(), order.format);
-            Ok(quiet(summary, std::slice::from_ref(&order.name)))
+            Ok(PlanView::quiet(summary, std::slice::from_ref(&order.name)))
         }
-        Ask::Grow(order) => Ok(quiet(format!("makes the pool's device {} long", Iec(order.size)), &[])),
-        Ask::Thin => Ok(quiet("gives back what removed names keep and no clone uses".to_owned(), &[])),
-        Ask::Settle => Ok(quiet("waits until what was removed is free".to_owned(), &[])),
+        Ask::Grow(order) => {
+            Ok(PlanView::quiet(format!("makes the pool's device {} long", Iec(order.size)), &[]))
+        }
+        Ask::SetPool(order) => {
+            let words = thresholds(&held.pool, order, &what)?.words();
+            Ok(PlanView::quiet(format!("alerts of the pool come with a {words}"), &[]))
+        }
+        Ask::Thin => {
+            Ok(PlanView::quiet("gives back what removed names keep and no clone uses".to_owned(), &[]))
+        }
+        Ask::Settle => Ok(PlanView::quiet("waits until what was removed is free".to_owned(), &[])),
         Ask::Check | Ask::Entries | Ask::Status | Ask::Exports => {
-            Ok(quiet("changes nothing".to_owned(), &[]))
+            Ok(PlanView::quiet("changes nothing".to_owned(), &[]))
         }
     }
 }
@@ -154,7 +176,13 @@ impl Survey<'_> {
         if !clones.is_empty() {
             summary.push_str(&format!("; {} made from it stay", number(&clones, "clone")));
         }
-        Ok(PlanView { destroys: true, frees, stops_exports, clones, ..quiet(summary, &order.names) })
+        Ok(PlanView {
+            destroys: true,
+            frees,
+            stops_exports,
+            clones,
+            ..PlanView::quiet(summary, &order.names)
+        })
     }
 }
 
@@ -165,19 +193,6 @@ fn by_name(held: &Held) -> BTreeMap<String, Entry> {
 fn exported(held: &Held, is_hit: impl Fn(&String) -> bool) -> Vec<String> {
     let exports = held.doors.as_deref().map(Doors::exports).unwrap_or_default();
     exports.into_iter().map(|export| export.name).filter(is_hit).collect()
-}
-
-/// A plan that destroys nothing.
-fn quiet(summary: String, names: &[String]) -> PlanView {
-    PlanView {
-        summary,
-        names: names.to_vec(),
-        destroys: false,
-        frees: Some(0),
-        provisions: 0,
-        stops_exports: Vec::new(),
-        clones: Vec::new(),
-    }
 }
 
 fn count(length: usize) -> u64 {

@@ -1,6 +1,6 @@
 //! Limits of speed as people write them.
 
-use crate::size::{SizeError, parse_bytes};
+use crate::size::{Iec, SizeError, parse_bytes};
 use rate_limit::RateLimits;
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -8,6 +8,14 @@ use std::str::FromStr;
 /// Bytes in a second, written as a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bandwidth(pub(crate) NonZeroU64);
+
+/// Requests in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Requests(pub(crate) NonZeroU64);
+
+/// So much, or `none`: without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit<T>(pub(crate) Option<T>);
 
 /// `NAME=iops:COUNT,bps:SIZE`: the limits of an export; one of the two may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -44,6 +52,34 @@ impl FromStr for Bandwidth {
     }
 }
 
+/// The limits of an export, for people.
+pub(crate) fn words(iops: Option<NonZeroU64>, bytes: Option<NonZeroU64>) -> String {
+    let requests = iops.map(|iops| format!("{iops} requests"));
+    let bytes = bytes.map(|bytes| Iec(bytes.get()).to_string());
+    match (requests, bytes) {
+        (None, None) => "no limits of speed".to_owned(),
+        (Some(requests), Some(bytes)) => format!("at most {requests} and {bytes} in a second"),
+        (Some(one), None) | (None, Some(one)) => format!("at most {one} in a second"),
+    }
+}
+
+impl FromStr for Requests {
+    type Err = SpeedError;
+
+    fn from_str(text: &str) -> Result<Self, SpeedError> {
+        let count = text.parse().map_err(|_| SpeedError::Count(text.to_owned()))?;
+        NonZeroU64::new(count).map(Self).ok_or(SpeedError::Nothing)
+    }
+}
+
+impl<T: FromStr> FromStr for Limit<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+    }
+}
+
 impl TryFrom<String> for NamedLimits {
     type Error = SpeedError;
 
@@ -62,7 +98,7 @@ impl FromStr for NamedLimits {
         let mut limits = RateLimits::NONE;
         for item in list.split(',') {
             let replaced = match item.split_once(':') {
-                Some(("iops", count)) => limits.iops.replace(requests(count)?),
+                Some(("iops", count)) => limits.iops.replace(count.parse::<Requests>()?.0),
                 Some(("bps", size)) => limits.bytes_per_second.replace(size.parse::<Bandwidth>()?.0),
                 _ => return Err(SpeedError::Kind(item.to_owned())),
             };
@@ -74,14 +110,9 @@ impl FromStr for NamedLimits {
     }
 }
 
-fn requests(text: &str) -> Result<NonZeroU64, SpeedError> {
-    let count = text.parse().map_err(|_| SpeedError::Count(text.to_owned()))?;
-    NonZeroU64::new(count).ok_or(SpeedError::Nothing)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bandwidth, NamedLimits, SpeedError};
+    use super::{Bandwidth, Limit, NamedLimits, Requests, SpeedError};
     use rate_limit::RateLimits;
     use std::num::NonZeroU64;
 
@@ -100,6 +131,8 @@ mod tests {
             let found = text.parse();
             assert_eq!(found, Ok(NamedLimits { name: name.to_owned(), limits: expected }), "{text}");
         }
+        assert_eq!("none".parse(), Ok(Limit::<Requests>(None)));
+        assert_eq!("7".parse(), Ok(Limit(Some(Requests(NonZeroU64::new(7).expect("some"))))));
         assert_eq!("1M".parse(), Ok(Bandwidth(NonZeroU64::new(1 << 20).expect("some"))));
     }
 

@@ -7,6 +7,7 @@ mod df;
 mod doctor;
 mod explain;
 mod export;
+mod export_set;
 mod export_show;
 mod history;
 mod image_export;
@@ -21,6 +22,7 @@ mod pool_create;
 mod pool_grow;
 mod pool_ls;
 mod pool_register;
+mod pool_set;
 mod pool_settle;
 mod pool_status;
 mod pool_thin;
@@ -71,7 +73,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Verb::History(history) => history::run(&pool, &history, &view)?,
         Verb::Serve(options) => serve::run(&pool, options)?,
         Verb::Doctor => doctor::run(&pool, &view)?,
-        Verb::Quickstart(quickstart) => quickstart::run(&pool, &quickstart.directory, &view, style)?,
+        Verb::Quickstart(quickstart) => quickstart::run(&pool, &quickstart.directory, &view)?,
         Verb::Explain(explain) => explain::run(explain.code.as_deref(), &view)?,
         Verb::Completions(completions) => completions::script(completions.shell)?,
         Verb::Man(man) => completions::manual(&man.directory)?,
@@ -88,6 +90,7 @@ fn run_pool(verb: PoolVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
         PoolVerb::Status(status) => {
             return pool_status::run(&pool.or(status.path.as_deref()), &status, style);
         }
+        PoolVerb::Set(set) => pool_set::run(&pool.or(set.path.as_deref()), &set, style)?,
         PoolVerb::Check(check) => {
             return pool_check::run(&pool.or(check.path.as_deref()), check.accept_lost_writes, style);
         }
@@ -144,9 +147,10 @@ fn run_snap(verb: SnapVerb, pool: &PoolChoice, view: &View, style: Style) -> Res
 fn run_export(verb: ExportVerb, pool: &PoolChoice, view: &View, style: Style) -> Result<(), Failure> {
     match verb {
         ExportVerb::Start(order) => export::start(pool, order, style),
+        ExportVerb::Set(set) => export_set::run(pool, set, style),
         ExportVerb::Stop(many) => export::stop(pool, many, style),
         ExportVerb::Ls(list) => export::list(pool, list, view),
-        ExportVerb::Show(show) => export_show::run(pool, show),
+        ExportVerb::Show(show) => export_show::run(pool, show, style),
     }
 }
 

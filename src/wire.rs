@@ -10,6 +10,7 @@ mod io;
 mod job;
 mod order;
 mod plan;
+mod thresholds;
 
 use crate::failure::Failure;
 use crate::labels;
@@ -25,10 +26,11 @@ pub(crate) use image::{Base, DISK_BYTES_MAX, ImageExportOrder, ImageExportView, 
 pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use order::{
-    CloneOrder, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder, SnapshotOrder,
-    VolumeOrder,
+    CloneOrder, ExportChange, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder,
+    SnapshotOrder, VolumeOrder,
 };
 pub(crate) use plan::PlanView;
+pub(crate) use thresholds::{PROPERTY as THRESHOLDS, PoolOrder, Thresholds};
 
 /// One request to a pool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,10 +48,12 @@ pub(crate) enum Ask {
     Settle,
     Thin,
     Grow(GrowOrder),
+    SetPool(PoolOrder),
     Check,
     Import(ImportOrder),
     ExportImage(ImageExportOrder),
     Export(ExportOrder),
+    SetExport { name: String, change: ExportChange },
     Unexport { name: String },
     Exports,
 }
@@ -80,10 +84,12 @@ impl Ask {
             Ask::Settle => "pool settle",
             Ask::Thin => "pool thin",
             Ask::Grow(_) => "pool grow",
+            Ask::SetPool(_) => "pool set",
             Ask::Check => "pool check",
             Ask::Import(_) => "image import",
             Ask::ExportImage(_) => "image export",
             Ask::Export(_) => "export start",
+            Ask::SetExport { .. } => "export set",
             Ask::Unexport { .. } => "export stop",
             Ask::Exports => "export ls",
         }
@@ -217,6 +223,12 @@ pub(crate) struct StatusView {
     pub(crate) poisoned: bool,
     pub(crate) read_only: bool,
     pub(crate) overcommit: f64,
+    /// Where NBD clients find what is in it; empty where no daemon serves it.
+    #[serde(default)]
+    pub(crate) nbd: Vec<String>,
+    /// When it is short of space.
+    #[serde(default)]
+    pub(crate) thresholds: Thresholds,
     #[serde(default)]
     pub(crate) devices: Vec<DeviceView>,
 }
@@ -245,6 +257,8 @@ impl From<&Status> for StatusView {
             poisoned: status.poisoned,
             read_only: status.read_only,
             overcommit: status.overcommit(),
+            nbd: Vec::new(),
+            thresholds: Thresholds::of(&status.properties),
             devices: DeviceView::all(&status.devices),
         }
     }
@@ -274,6 +288,9 @@ pub(crate) struct ExportView {
     pub(crate) name: String,
     #[schema(value_type = String)]
     pub(crate) socket: PathBuf,
+    /// Where NBD clients find the same.
+    #[serde(default)]
+    pub(crate) nbd: Vec<String>,
     pub(crate) read_only: bool,
     /// A virtual machine has it.
     pub(crate) connected: bool,

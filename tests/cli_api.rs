@@ -286,6 +286,33 @@ fn every_change_is_in_the_history_with_its_outcome() {
 }
 
 #[test]
+fn a_pool_is_changed_in_part() {
+    let place = Place::new().with_pool();
+    let daemon = place.serve(&[]);
+    let patch = |path: &str, order: Value| {
+        call(&socket_in(place.run_directory()), "PATCH", path, &order).expect("the daemon answers")
+    };
+    let changed = patch("/v1/pools/p", json!({"warn_percent": 70}));
+    let thresholds = json!({"warn_percent": 70, "critical_percent": 95, "overcommit_max": 8.0});
+    assert_eq!((changed.status, &changed.body["thresholds"]), (200, &thresholds));
+    let dry = patch("/v1/pools/p?dry_run=true", json!({"warn_percent": 60}));
+    assert_eq!((dry.status, &dry.body["kind"]), (200, &json!("Plan")));
+    for (order, status) in [
+        (json!({}), 400),
+        (json!({"warn_percent": 96}), 400),
+        (json!({"critical_percent": 101}), 400),
+        (json!({"overcommit_max": 0}), 400),
+        (json!({"warn_percent": 256}), 422),
+        (json!({"colour": 1}), 422),
+    ] {
+        assert_eq!(patch("/v1/pools/p", order.clone()).status, status, "{order}");
+        assert_eq!(patch("/v1/pools/p?dry_run=true", order.clone()).status, status, "{order}");
+    }
+    assert_eq!(get(&place, "/v1/pools/p").body["thresholds"], thresholds);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn the_document_of_the_interface_has_every_path() {
     let place = Place::new().with_pool();
     let daemon = place.serve(&[]);

@@ -78,6 +78,7 @@ fn a_dry_run_of_each_command_changes_nothing() {
             "pool grow --size 512M",
             "pool settle",
             "pool thin",
+            "pool set --warn 50",
         ] {
             let words: Vec<&str> = line.split(' ').chain(["--dry-run"]).collect();
             let text = place.ok(&words);
@@ -92,6 +93,46 @@ fn a_dry_run_of_each_command_changes_nothing() {
     let plan = place.json(&["rm", "-r", "desk-1", "golden@v1", "--dry-run"]);
     assert_eq!(plan["clones"], json!(["desk-2", "desk-3"]));
     place.run(&["rm", "nothing", "--dry-run"]).fails(3, "nothing");
+    place.run(&["snap", "create", "data@a", "data@b", "--dry-run"]).fails(2, "data is named twice");
+}
+
+#[test]
+fn alerts_are_raised_where_the_operator_said() {
+    let place = Place::new();
+    let create = |warn, critical| {
+        let words = ["pool", "create", "p.pool", "--size", "256M", "--warn", warn, "--crit", critical];
+        place.run(&words)
+    };
+    create("90", "80").fails(2, "comes after what is critical");
+    assert!(!place.pool().exists());
+    create("0", "80").ok();
+    let state = || {
+        let listed = place.json(&["pool", "ls"])["items"][0]["state"].clone();
+        let space = place.ok(&["df", "-o", "csv", "--columns", "state", "--no-headers"]);
+        assert_eq!(listed, space.trim_end());
+        let status = place.run(&["pool", "status", "-o", "json"]);
+        let told: Value = serde_json::from_str(&status.out).expect("a document");
+        assert_eq!((&told["state"], status.code == Some(5)), (&listed, listed == "critical"));
+        listed
+    };
+    assert_eq!(state(), "warning", "nothing used is enough for it");
+    assert_eq!(
+        place.json(&["pool", "status", "--warn", "50"])["state"],
+        "normal",
+        "what is typed goes first"
+    );
+    place.run(&["pool", "set", "--warn", "81"]).fails(2, "comes after");
+    place.run(&["pool", "set"]).fails(2, "nothing is given");
+    let daemon = place.serve(&[]);
+    assert_eq!(place.json(&["pool", "set", "--critical", "0"])["thresholds"]["warn_percent"], 0);
+    assert_eq!(state(), "critical");
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(state(), "critical", "the pool keeps it");
+    place.ok(&["pool", "set", "--warn", "70", "--critical", "70"]);
+    assert_eq!(state(), "normal");
+    place.ok(&["volume", "create", "v", "--size", "1G"]);
+    place.ok(&["pool", "set", "--overcommit-max", "2.5"]);
+    assert_eq!(state(), "critical", "four times what there is");
 }
 
 #[test]
@@ -109,31 +150,19 @@ fn every_error_code_is_explained() {
     place.run(&["explain", "9999"]).fails(3, "no code of Offshoot");
 }
 
-/// Every command there is, by the help of the commands above it.
-fn commands(place: &Place, above: &[String]) -> Vec<Vec<String>> {
-    let words: Vec<&str> = above.iter().map(String::as_str).chain(["--help"]).collect();
-    let help = place.ok(&words);
-    let Some((_, list)) = help.split_once("Commands:\n") else { return vec![above.to_vec()] };
-    let names = list.lines().take_while(|line| line.starts_with("  ")).filter_map(|line| {
-        let name = line.strip_prefix("  ")?.split(' ').next()?;
-        (!name.is_empty() && name != "help").then(|| name.to_owned())
-    });
-    names.flat_map(|name| commands(place, &[above, &[name]].concat())).collect()
-}
-
 #[test]
 fn every_command_has_an_example_a_page_and_completions() {
     let place = Place::new();
-    let all = commands(&place, &[]);
+    let all = place.commands();
     assert!(all.len() > 35, "{all:?}");
     for words in &all {
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
         let help = place.ok(&words);
-        assert!(
-            help.contains("Example")
-                && help.lines().any(|line| line.starts_with("  ") && line.contains("offshoot ")),
-            "{words:?}: {help}"
-        );
+        let examples = help.split_once("Example").map(|(_, examples)| examples).unwrap_or_default();
+        let verb = format!(" {}", words[words.len() - 2]);
+        let is_one =
+            |line: &str| line.starts_with("  ") && line.contains("offshoot ") && line.contains(&verb);
+        assert!(examples.lines().any(is_one), "{words:?}: {help}");
     }
     place.ok(&["man", "pages"]);
     for words in &all {

@@ -234,3 +234,23 @@ fn an_idle_export_uses_less_than_a_thousandth_of_a_core() {
     drop(driver);
     assert_eq!(daemon.stop().code, Some(0));
 }
+
+#[test]
+fn an_export_is_offered_at_the_addresses_that_are_told() {
+    let place = Place::in_memory().with_pool();
+    place.ok(&["volume", "create", "v", "--size", "1M"]);
+    let usual = place.ok(&["export", "show", "v", "--for", "nbd"]);
+    assert!(usual.contains(place.run_directory().to_str().expect("text")), "{usual}");
+    let daemon = place.serve(&["--tcp", "127.0.0.1:0"]);
+    place.ok(&["export", "start", "v"]);
+    let socket = place.path("nbd.sock");
+    let socket = socket.to_str().expect("text");
+    let listed = place.json(&["export", "ls"])["items"][0]["nbd"].clone();
+    assert_eq!(listed[0], format!("nbd+unix:///v?socket={socket}"));
+    let tcp = listed[1].as_str().and_then(|uri| uri.strip_prefix("nbd://")?.strip_suffix("/v"));
+    let address = tcp.expect("an address").to_owned();
+    drop(std::net::TcpStream::connect(address).expect("the daemon listens there"));
+    let told = place.ok(&["export", "show", "v", "--for", "nbd"]);
+    assert!(told.contains(&format!("socket='{socket}'")), "{told}");
+    assert_eq!(daemon.stop().code, Some(0));
+}

@@ -6,6 +6,7 @@ mod vhost_client;
 
 use cli_program::Place;
 use nbd_client::{Client, Command};
+use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use vhost_client::{Ask, Driver};
@@ -53,6 +54,46 @@ fn exports_are_as_fast_as_the_operator_lets_them_be() {
     drop(driver);
     assert_eq!(daemon.stop().code, Some(0));
     place.ok(&["pool", "check"]);
+}
+
+#[test]
+fn limits_change_while_a_machine_is_at_work() {
+    let place = Place::in_memory().with_pool();
+    place.ok(&["volume", "create", "desk-{1..2}", "--size", "16M"]);
+    let daemon = place.serve(&[]);
+    let sockets = place.ok(&["export", "start", "desk-*", "--bandwidth", "1G"]);
+    let socket = sockets.lines().next().expect("a socket");
+    let mut driver = Driver::connect(Path::new(socket), 1, 4096).expect("the daemon listens");
+    let read = Ask::Read { offset: 0, length: 4096 };
+    let mut rounds = || timed(|| (0..REQUESTS).for_each(|_| assert_eq!(driver.run(read).expect("read"), 0)));
+    rounds();
+    place.ok(&["export", "set", "desk-*", "--iops", "50"]);
+    let time = rounds();
+    assert!(time >= LEAST, "{time:?}");
+    let limits = |place: &Place| {
+        let listed = place.json(&["export", "ls", "desk-1"]);
+        (listed["items"][0]["iops"].clone(), listed["items"][0]["bytes_per_second"].clone())
+    };
+    assert_eq!(limits(&place), (50.into(), (1_u64 << 30).into()), "what was not given stays");
+    place.ok(&["export", "set", "desk-1", "--iops", "5", "--dry-run"]);
+    assert_eq!(limits(&place).0, 50);
+    place.ok(&["export", "set", "desk-1", "--iops", "none", "--bandwidth", "2G"]);
+    // As slow as before it would take fifty times as long.
+    let time = (0..10).map(|_| rounds()).min().expect("some");
+    assert!(time < LEAST, "{time:?}");
+    drop(driver);
+    assert_eq!(daemon.stop().code, Some(0));
+    let daemon = place.serve(&[]);
+    assert_eq!(limits(&place), (Value::Null, (2_u64 << 30).into()), "it comes back as it was");
+    place.ok(&["export", "stop", "desk-1"]);
+    for dry in [None, Some("--dry-run")] {
+        let words = ["export", "set", "desk-1", "--iops", "5"];
+        place.run(&[words.as_slice(), dry.as_slice()].concat()).fails(3, "desk-1 is not exported");
+    }
+    place.run(&["export", "set", "desk-2"]).fails(2, "--iops");
+    place.run(&["export", "set", "desk-2", "--iops", "0"]).fails(2, "nothing would ever be done");
+    assert_eq!(daemon.stop().code, Some(0));
+    place.run(&["export", "set", "desk-2", "--iops", "5"]).fails(7, "only a daemon exports");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Consent;
 use crate::complete;
 use crate::size::Size;
+use crate::wire::PoolOrder;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 pub(crate) enum PoolVerb {
     /// Make a pool in new sparse files, or on block devices
     #[command(
-        after_help = "Examples:\n  offshoot pool create /srv/p0.pool --size 800G\n  offshoot pool create /srv/a.pool /mnt/b.pool --size 800G --name p0"
+        after_help = "Examples:\n  offshoot pool create /srv/p0.pool --size 800G --warn 80 --critical 90\n  offshoot pool create /srv/a.pool /mnt/b.pool --size 800G --name p0"
     )]
     Create(PoolCreateArguments),
     /// List the pools known here
@@ -23,9 +24,12 @@ pub(crate) enum PoolVerb {
     /// Let a name stand for no pool any more; the pool itself stays as it is
     #[command(after_help = "Example:\n  offshoot pool forget p0")]
     Forget(PoolForgetArguments),
-    /// Figures and alerts; exit code 5 when an alert is critical
+    /// Figures and alerts, by the pool's thresholds or those given; exit code 5 when an alert is critical
     #[command(after_help = "Example:\n  offshoot pool status p0 --warn 80 --critical 90")]
     Status(PoolStatusArguments),
+    /// Change when alerts are raised; kept with the pool
+    #[command(after_help = "Example:\n  offshoot pool set p0 --warn 80 --critical 90 --overcommit-max 4")]
+    Set(PoolSetArguments),
     /// Compare all metadata with each other; exit code 0 clean, 2 errors, 3 leaked blocks only
     #[command(after_help = "Example:\n  offshoot pool check p0")]
     Check(PoolCheckArguments),
@@ -53,6 +57,40 @@ pub(crate) struct PoolCreateArguments {
     /// What the pool is called; by default like its file
     #[arg(long)]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
+}
+
+/// When a pool is short of space.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct ThresholdArguments {
+    /// Percent used that raises a warning; 85 in a new pool
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) warn: Option<u8>,
+    /// Percent used that raises a critical alert; 95 in a new pool
+    #[arg(long, visible_alias = "crit", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) critical: Option<u8>,
+    /// Most that may be promised, as a multiple of the capacity; above it the alert is critical; 8 in a new pool
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    pub(crate) overcommit_max: Option<f64>,
+}
+
+impl From<ThresholdArguments> for PoolOrder {
+    fn from(typed: ThresholdArguments) -> Self {
+        let ThresholdArguments { warn, critical, overcommit_max } = typed;
+        Self { warn_percent: warn, critical_percent: critical, overcommit_max }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolSetArguments {
+    /// The pool, instead of --pool
+    #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Debug, Args)]
@@ -73,15 +111,8 @@ pub(crate) struct PoolStatusArguments {
     /// The pool, instead of --pool
     #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
     pub(crate) path: Option<PathBuf>,
-    /// Percent used that raises a warning
-    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) warn: u8,
-    /// Percent used that raises a critical alert
-    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) critical: u8,
-    /// Most that may be promised, as a multiple of the capacity; above it the alert is critical
-    #[arg(long, value_name = "RATIO", default_value_t = 8.0, value_parser = ratio)]
-    pub(crate) overcommit_max: f64,
+    #[command(flatten)]
+    pub(crate) thresholds: ThresholdArguments,
 }
 
 #[derive(Debug, Args)]

@@ -2,19 +2,25 @@
 
 use super::{Consent, ListArguments, ManyArguments};
 use crate::complete;
-use crate::speed::{Bandwidth, NamedLimits};
+use crate::speed::{Bandwidth, Limit, NamedLimits, Requests};
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use nbd_server::Grant;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExportVerb {
     /// Serve volumes, snapshots or versions to virtual machines over vhost-user-blk; prints the sockets
     #[command(after_help = "Example:\n  offshoot export start 'p0/desk-*'")]
     Start(ExportArguments),
+    /// Change the limits of speed of exports, while they are used
+    #[command(
+        after_help = "Examples:\n  offshoot export set desk-01 --iops 500 --bandwidth 20M\n  offshoot export set 'desk-*' --iops none"
+    )]
+    Set(ExportSetArguments),
     /// End exports; their virtual machines are disconnected
     #[command(after_help = "Example:\n  offshoot export stop desk-01")]
     Stop(ManyArguments),
@@ -88,6 +94,20 @@ pub(crate) struct ExportArguments {
     /// Bytes read and written in a second, at most, such as 100M; by default without end
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<Bandwidth>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportSetArguments {
+    #[arg(required = true, add = ArgValueCandidates::new(complete::names))]
+    pub(crate) names: Vec<String>,
+    /// Requests in a second, at most
+    #[arg(long, value_name = "COUNT|none", value_parser = Limit::<Requests>::from_str, required_unless_present = "bandwidth")]
+    pub(crate) iops: Option<Limit<Requests>>,
+    /// Bytes read and written in a second, at most, such as 100M
+    #[arg(long, value_name = "SIZE|none", value_parser = Limit::<Bandwidth>::from_str)]
+    pub(crate) bandwidth: Option<Limit<Bandwidth>>,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

@@ -25,10 +25,14 @@ pub(super) fn route(ask: &Ask) -> Result<(Method, String, Option<Value>), Failur
         Ask::Import(order) => (Method::POST, "/imports".to_owned(), Some(body(ask, order)?)),
         Ask::ExportImage(order) => (Method::POST, "/image-exports".to_owned(), Some(body(ask, order)?)),
         Ask::Grow(order) => (Method::POST, "/grow".to_owned(), Some(body(ask, order)?)),
+        Ask::SetPool(order) => (Method::PATCH, String::new(), Some(body(ask, order)?)),
         Ask::Settle => (Method::POST, "/settle".to_owned(), None),
         Ask::Thin => (Method::POST, "/thin".to_owned(), None),
         Ask::Check => (Method::POST, "/check".to_owned(), None),
         Ask::Export(order) => (Method::POST, "/exports".to_owned(), Some(body(ask, order)?)),
+        Ask::SetExport { name, change } => {
+            (Method::PATCH, format!("/exports/{}", escape(name)), Some(body(ask, change)?))
+        }
         Ask::Unexport { name } => (Method::DELETE, format!("/exports/{}", escape(name)), None),
     })
 }

@@ -5,9 +5,10 @@ use super::server::{Api, Body, Caller, Refusal, Reply, Words};
 use crate::failure::{Code, Failure};
 use crate::history::RecordList;
 use crate::wire::{
-    Ask, CheckView, CloneOrder, EntryList, ExportList, ExportOrder, ExportView, GrowOrder, ImageExportOrder,
-    ImportOrder, JobList, JobState, JobView, LabelOrder, PlanView, RemoveOrder, RemovedView, ResizeOrder,
-    RollbackOrder, SnapshotOrder, StatusView, VolumeOrder,
+    Ask, CheckView, CloneOrder, EntryList, ExportChange, ExportList, ExportOrder, ExportView, GrowOrder,
+    ImageExportOrder, ImageExportView, ImportOrder, ImportView, JobList, JobState, JobView, LabelOrder,
+    PlanView, PoolOrder, RemoveOrder, RemovedView, ResizeOrder, RollbackOrder, SnapshotOrder, StatusView,
+    VolumeOrder,
 };
 use axum::Json;
 use axum::extract::{Path, State};
@@ -23,14 +24,14 @@ use utoipa_axum::routes;
 /// The control interface of `offshoot serve`, over a Unix socket. Sizes are bytes, times RFC 3339 in UTC. Every request that changes
 /// something takes `?dry_run=true`, and then answers with what it would do. A failure is a `Failure`, whatever the status.
 #[derive(OpenApi)]
-#[openapi(components(schemas(Failure, PlanView, CheckView)))]
+#[openapi(components(schemas(Failure, PlanView, CheckView, ImportView, ImageExportView)))]
 struct Document;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(about))
         .routes(routes!(pools))
-        .routes(routes!(status))
+        .routes(routes!(status, set_pool))
         .routes(routes!(entries))
         .routes(routes!(remove_one))
         .routes(routes!(volumes))
@@ -47,7 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(thin))
         .routes(routes!(check))
         .routes(routes!(exports, export))
-        .routes(routes!(unexport))
+        .routes(routes!(unexport, set_export))
         .routes(routes!(history))
         .routes(routes!(jobs))
         .routes(routes!(job, cancel))
@@ -121,6 +122,18 @@ async fn pools(State(api): State<Api>, _caller: Caller) -> Json<PoolList> {
 #[utoipa::path(get, path = "/v1/pools/{pool}", responses((status = OK, body = StatusView)))]
 async fn status(State(api): State<Api>, caller: Caller, Path(pool): Path<String>) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Status, false).await
+}
+
+/// Changes when alerts of a pool are raised; what is not given stays as it is.
+#[utoipa::path(patch, path = "/v1/pools/{pool}", params(Manner), request_body = PoolOrder, responses((status = OK, body = StatusView)))]
+async fn set_pool(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(pool): Path<String>,
+    Words(manner): Words<Manner>,
+    Body(order): Body<PoolOrder>,
+) -> Result<Reply, Refusal> {
+    api.carry_out(caller, pool, Ask::SetPool(order), manner.dry_run).await
 }
 
 /// All volumes, snapshots and image versions.
@@ -223,6 +236,18 @@ async fn check(State(api): State<Api>, caller: Caller, Path(pool): Path<String>)
 #[utoipa::path(get, path = "/v1/pools/{pool}/exports", responses((status = OK, body = ExportList)))]
 async fn exports(State(api): State<Api>, caller: Caller, Path(pool): Path<String>) -> Result<Reply, Refusal> {
     api.carry_out(caller, pool, Ask::Exports, false).await
+}
+
+/// Gives an export other limits of speed, while it is used; it keeps them when it comes back.
+#[utoipa::path(patch, path = "/v1/pools/{pool}/exports/{name}", params(Manner), request_body = ExportChange, responses((status = OK, body = ExportView)))]
+async fn set_export(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((pool, name)): Path<(String, String)>,
+    Words(manner): Words<Manner>,
+    Body(change): Body<ExportChange>,
+) -> Result<Reply, Refusal> {
+    api.carry_out(caller, pool, Ask::SetExport { name, change }, manner.dry_run).await
 }
 
 /// Ends an export.

@@ -80,7 +80,7 @@ impl Api {
     }
 
     pub(super) fn statuses(&self) -> Vec<StatusView> {
-        self.pools.iter().map(|pool| StatusView::from(&pool.held.pool.status())).collect()
+        self.pools.iter().map(|pool| pool.held.status()).collect()
     }
 
     pub(super) fn jobs(&self) -> &Jobs {

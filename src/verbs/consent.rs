@@ -36,7 +36,7 @@ pub(super) fn is_dry(
     style: Style,
 ) -> Result<bool, Failure> {
     if consent.dry_run {
-        show(&reach.plan(change)?, style)?;
+        show_plan(&reach.plan(change)?, style)?;
     }
     Ok(consent.dry_run)
 }
@@ -49,7 +49,7 @@ fn damage(plan: &PlanView) -> String {
     }
 }
 
-fn show(plan: &PlanView, style: Style) -> Result<(), Failure> {
+pub(super) fn show_plan(plan: &PlanView, style: Style) -> Result<(), Failure> {
     match style.format {
         Format::Json => return print_json("Plan", plan),
         Format::Jsonl => return print_json_line("Plan", plan),

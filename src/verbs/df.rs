@@ -1,6 +1,7 @@
 //! `offshoot df`: where the space of a pool is. The figures are sums, none is an estimate.
 
-use crate::alert::{data_percent, percent};
+use super::pool_status::state;
+use crate::alert::{alerts, data_percent, percent};
 use crate::arguments::View;
 use crate::failure::Failure;
 use crate::list::{Column, Shown, column, extra, print_list};
@@ -10,8 +11,9 @@ use crate::reach::{LOOK, Reach};
 use crate::wire::StatusView;
 use serde::Serialize;
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     column("pool", "POOL", Shown::Text),
+    column("state", "STATE", Shown::Text),
     column("capacity", ">CAPACITY", Shown::Size),
     column("provisioned", ">PROVISIONED", Shown::Size),
     column("mapped", ">MAPPED", Shown::Size),
@@ -29,6 +31,8 @@ const COLUMNS: [Column; 12] = [
 struct Item<'a> {
     #[serde(flatten)]
     status: &'a StatusView,
+    /// Normal, warning, critical or failed, by the pool's thresholds.
+    state: &'static str,
     used: String,
     metadata_percent: String,
 }
@@ -40,6 +44,7 @@ pub(super) fn run(pool: &PoolChoice, view: &View) -> Result<(), Failure> {
     }
     let item = Item {
         status: &status,
+        state: state(&status, &alerts(&status)),
         used: format!("{} %", data_percent(&status)),
         metadata_percent: format!("{} %", percent(status.metadata_used, status.metadata_free)),
     };

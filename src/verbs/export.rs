@@ -11,7 +11,7 @@ use crate::wire::{Answer, Ask, ExportOrder, ExportView};
 use serde::Serialize;
 use serde_json::json;
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     column("name", "NAME", Shown::Text),
     column("access", "ACCESS", Shown::Text),
     column("connected", "CONNECTED", Shown::Flag),
@@ -21,6 +21,7 @@ const COLUMNS: [Column; 12] = [
     column("read_p99", ">READ P99", Shown::Time),
     column("write_p99", ">WRITE P99", Shown::Time),
     column("socket", "SOCKET", Shown::Text),
+    extra("nbd", "NBD", Shown::Text),
     extra("flushes", ">FLUSHES", Shown::Text),
     extra("iops", ">IOPS MAX", Shown::Text),
     extra("bytes_per_second", ">BYTES/S MAX", Shown::Size),
@@ -71,6 +72,7 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
             let why = format!("--socket is for one export, and these are {}", names.len());
             return Err(Failure::new(Code::Usage, what.clone(), why, "the same command without --socket"));
         }
+        let mut also = Vec::new();
         for (started, name) in names.iter().enumerate() {
             let order = Ask::Export(ExportOrder {
                 name: name.clone(),
@@ -92,6 +94,13 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
             })?;
             let Answer::Exported(view) = answer else { return Err(unexpected(&answer)) };
             show(&view, names.len(), style)?;
+            also.extend(view.nbd.into_iter().next());
+        }
+        match also.as_slice() {
+            _ if style.format != Format::Table => {}
+            [] => {}
+            [one] => say(&format!("over NBD: {one}")),
+            [first, ..] => say(&format!("over NBD: {first}, the others alike")),
         }
         if let ([name], Format::Table, false) = (names.as_slice(), style.format, export.consent.dry_run) {
             say(&format!("next: offshoot export show {name} --for qemu"));
@@ -118,15 +127,21 @@ fn expand(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<Stri
     names::expand(patterns, what)
 }
 
+/// Of what a pattern stands for, what is exported.
+pub(super) fn exported(reach: &mut Reach, patterns: &[String], what: &str) -> Result<Vec<String>, Failure> {
+    let mut names = expand(reach, patterns, what)?;
+    if patterns.iter().any(|pattern| pattern.contains('*')) {
+        let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();
+        names.retain(|name| exported.contains(name));
+    }
+    Ok(names)
+}
+
 pub(super) fn stop(pool: &PoolChoice, mut many: ManyArguments, style: Style) -> Result<(), Failure> {
     let pool = pool.of(&mut many.names)?;
     let what = "nothing is exported less";
     pool.with(many.consent.demand(), |reach| {
-        let mut names = expand(reach, &many.names, what)?;
-        if many.names.iter().any(|pattern| pattern.contains('*')) {
-            let exported: Vec<String> = reach.exports()?.into_iter().map(|export| export.name).collect();
-            names.retain(|name| exported.contains(name));
-        }
+        let names = exported(reach, &many.names, what)?;
         for (stopped, name) in names.iter().enumerate() {
             let order = Ask::Unexport { name: name.clone() };
             if consent::is_dry(reach, &order, many.consent, style)? {

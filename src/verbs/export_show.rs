@@ -2,13 +2,26 @@
 
 use crate::arguments::{Monitor, ShowArguments};
 use crate::failure::{Code, Failure};
-use crate::output::print;
+use crate::output::{Format, Style, print, print_json, print_json_line};
 use crate::pool_choice::PoolChoice;
 use crate::reach::LOOK;
-use crate::wire::ExportView;
+use crate::wire::{ExportView, StatusView};
+use clap::ValueEnum as _;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
-pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments, style: Style) -> Result<(), Failure> {
+    let text = find(pool, &mut show)?;
+    let monitor = show.monitor.to_possible_value().map(|monitor| monitor.get_name().to_owned());
+    let document = json!({ "name": show.name, "monitor": monitor, "text": text });
+    match style.format {
+        Format::Json => print_json("ExportRecipe", &document),
+        Format::Jsonl => print_json_line("ExportRecipe", &document),
+        _ => print(&text),
+    }
+}
+
+fn find(pool: &PoolChoice, show: &mut ShowArguments) -> Result<String, Failure> {
     let pool = pool.of([&mut show.name])?;
     let what = format!("{} cannot be shown", show.name);
     if show.monitor == Monitor::Nbd {
@@ -17,21 +30,26 @@ pub(super) fn run(pool: &PoolChoice, mut show: ShowArguments) -> Result<(), Fail
             reach.entries()?.iter().find(|entry| entry.name == show.name).ok_or_else(|| {
                 crate::explain::engine(what.clone(), &thinpool::Error::NotFound(show.name.clone()))
             })?;
-            nbd_socket(&status.pool_id)
+            nbd_socket(&status)
         })?;
-        return print(&nbd(&show.name, &socket));
+        return Ok(nbd(&show.name, &socket));
     }
     let exports = pool.with(LOOK, crate::reach::Reach::exports)?;
     let export = exports.iter().find(|export| export.name == show.name).ok_or_else(|| {
         let why = format!("{} is not exported", show.name);
         Failure::new(Code::NotFound, what, why, format!("offshoot export start {}", show.name))
     })?;
-    print(&recipe(export, show.monitor))
+    Ok(recipe(export, show.monitor))
 }
 
-fn nbd_socket(pool_id: &str) -> Result<PathBuf, Failure> {
+/// Where the daemon listens; where none does, where it usually would.
+fn nbd_socket(status: &StatusView) -> Result<PathBuf, Failure> {
+    let socket = |address: &String| Some(PathBuf::from(address.split_once("///?socket=")?.1));
+    if let Some(socket) = status.nbd.iter().find_map(socket) {
+        return Ok(socket);
+    }
     let directory = crate::run_directory::RunDirectory::choose()?;
-    Ok(directory.path().join(format!("{pool_id}.nbd")))
+    Ok(directory.path().join(format!("{}.nbd", status.pool_id)))
 }
 
 fn nbd(name: &str, socket: &Path) -> String {

@@ -1,17 +1,19 @@
 //! `offshoot pool grow --add PATH --size SIZE`: the pool gets one more device, or stays as it was.
 
+use super::consent::show_plan;
 use crate::arguments::Consent;
 use crate::failure::{Code, Failure};
 use crate::history::History;
 use crate::interrupt::Interrupt;
 use crate::local_pool::LocalPool;
-use crate::output::{Style, print, say, tell};
+use crate::output::{Style, say, tell};
 use crate::pool_choice::PoolChoice;
 use crate::pool_devices::{self, Whereabouts};
 use crate::pool_file;
 use crate::reach::{CHANGE, LOOK, Reach};
 use crate::run_directory::RunDirectory;
 use crate::size::Size;
+use crate::wire::PlanView;
 use blockstore::{Access, Device, Engine};
 use cow_tree::units::PoolId;
 use serde_json::json;
@@ -37,13 +39,8 @@ pub(super) fn run(
     }
     if consent.dry_run {
         let status = pool.with(LOOK, Reach::status)?;
-        let text = format!(
-            "plan: {} becomes device {} of {}\nnothing was changed\n",
-            add.display(),
-            status.devices.len(),
-            status.pool
-        );
-        return print(&text);
+        let summary = format!("{} becomes device {} of {}", add.display(), status.devices.len(), status.pool);
+        return show_plan(&PlanView::quiet(summary, &[]), style);
     }
     let order = json!({ "add": add.display().to_string(), "size": size.map(Size::bytes) });
     let name = pool_file::name_of(&first).unwrap_or_default();

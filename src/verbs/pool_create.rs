@@ -3,14 +3,17 @@
 use crate::arguments::PoolCreateArguments;
 use crate::clock;
 use crate::explain;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, after};
 use crate::history::History;
 use crate::output::{Style, say, tell};
+use crate::pool_choice::PoolChoice;
 use crate::pool_devices::PoolDevices;
 use crate::pool_file;
 use crate::random;
+use crate::reach::CHANGE;
 use crate::registry::{Entered, Registry};
 use crate::size::Size;
+use crate::wire::{Ask, PoolOrder, Thresholds};
 use blockstore::{Access, Device, Engine};
 use cow_tree::units::PoolId;
 use serde_json::json;
@@ -21,12 +24,29 @@ use thinpool::{CreateOptions, DeviceId, Name, NewDevice};
 pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) -> Result<(), Failure> {
     let [first, ..] = create.paths.as_slice() else { unreachable!("the arguments require a path") };
     let what = format!("the pool {} was not created", first.display());
+    let order = thresholds(create, &what)?;
     let options = options(create, first, &what)?;
     let size = required_size(create, first, &what)?;
-    let order = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
+    let asked = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
     let make = || make(create, size, engine, &options, &what);
-    let sizes = History::open().note_change(&options.name, "pool create", order, make)?;
+    let sizes = History::open().note_change(&options.name, "pool create", asked, make)?;
+    if order != PoolOrder::default() {
+        let made = PoolChoice::new(Some(first.clone()), None, engine);
+        made.with(CHANGE, |reach| reach.ask(Ask::SetPool(order))).map_err(|failure| {
+            let what = format!("the pool {} was created with the usual thresholds", first.display());
+            after(1)(Failure { what, ..failure })
+        })?;
+    }
     report(&create.paths, &options.name, &sizes, style)
+}
+
+/// What is to be different from a pool that nobody has set anything of.
+fn thresholds(create: &PoolCreateArguments, what: &str) -> Result<PoolOrder, Failure> {
+    let order = PoolOrder::from(create.thresholds);
+    match Thresholds::default().with(&order).refusal() {
+        None => Ok(order),
+        Some(why) => Err(Failure::new(Code::Usage, what, why, "--warn 80 --critical 90")),
+    }
 }
 
 /// Returns how long the devices are, in bytes.

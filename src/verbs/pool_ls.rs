@@ -1,7 +1,7 @@
 //! `offshoot pool ls`: the pools whose names are known here, and how each is.
 
 use super::pool_status::state;
-use crate::alert::{Thresholds, alerts, data_percent};
+use crate::alert::{alerts, data_percent};
 use crate::arguments::View;
 use crate::failure::Failure;
 use crate::list::{Column, Shown, column, extra, print_list};
@@ -54,7 +54,7 @@ fn look(pool: &PoolChoice, name: String, path: &Path) -> Item {
         .with(LOOK, |reach: &mut Reach| Ok((reach.status()?, reach.daemon().is_some())));
     match seen {
         Ok((status, served)) => {
-            let alerts = alerts(&status, &Thresholds::default());
+            let alerts = alerts(&status);
             Item {
                 pool: name,
                 path: path.display().to_string(),

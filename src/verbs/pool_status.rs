@@ -1,6 +1,6 @@
 //! `offshoot pool status`: figures, state and alerts of a pool.
 
-use crate::alert::{Alert, Level, Thresholds, alerts, data_percent, percent};
+use crate::alert::{Alert, Level, alerts, data_percent, percent};
 use crate::arguments::PoolStatusArguments;
 use crate::failure::{Code, Failure};
 use crate::output::{Format, Style, print, print_json, print_json_line};
@@ -25,13 +25,9 @@ pub(super) fn run(
     arguments: &PoolStatusArguments,
     style: Style,
 ) -> Result<ExitCode, Failure> {
-    let thresholds = Thresholds {
-        warn_percent: arguments.warn,
-        critical_percent: arguments.critical,
-        overcommit_max: arguments.overcommit_max,
-    };
-    let status = pool.with(LOOK, |reach| reach.status())?;
-    let alerts = alerts(&status, &thresholds);
+    let mut status = pool.with(LOOK, |reach| reach.status())?;
+    status.thresholds = status.thresholds.with(&arguments.thresholds.into());
+    let alerts = alerts(&status);
     let state = state(&status, &alerts);
     match style.format {
         Format::Json => print_json("PoolStatus", &Document { status: &status, state, alerts: &alerts })?,
@@ -87,6 +83,7 @@ fn text(status: &StatusView, state: &str, alerts: &[Alert], style: Style) -> Str
         ("versions", status.versions.to_string()),
         ("reclaiming", format!("{} of {} layers", status.reclaiming, status.layers)),
         ("generation", status.generation.to_string()),
+        ("thresholds", status.thresholds.words()),
     ];
     let devices = status.devices.iter().map(|device| {
         let figure = format!("{}: {}, {} free", device.path, size(device.size), size(device.free));

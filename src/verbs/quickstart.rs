@@ -1,11 +1,12 @@
 //! `offshoot quickstart`: a pool, an image, clones and a snapshot, each made by the command that is shown.
 
 use crate::arguments::{
-    CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments, View,
+    CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments,
+    ThresholdArguments, View,
 };
 use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
-use crate::output::{Style, say};
+use crate::output::{Format, Style, say};
 use crate::pool_choice::PoolChoice;
 use std::io::Write as _;
 use std::path::Path;
@@ -13,14 +14,21 @@ use std::path::Path;
 const POOL_BYTES: u64 = 1 << 30;
 const IMAGE_BYTES: u64 = 64 << 20;
 
-pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View, style: Style) -> Result<(), Failure> {
+pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View) -> Result<(), Failure> {
+    // The tree at the end is the one document; what was done before is told in sentences.
+    let style = Style { format: Format::Table, exact_bytes: view.bytes };
     let file = directory.join("quickstart.pool");
     let image = directory.join("quickstart.img");
     let own = PoolChoice::new(Some(file.clone()), None, pool.engine);
     let show = |command: &str| say(&format!("$ offshoot {command}"));
     show(&format!("pool create {} --size 1G", file.display()));
     let size = format!("{POOL_BYTES}").parse().ok();
-    let create = PoolCreateArguments { paths: vec![file.clone()], size, name: Some("quickstart".to_owned()) };
+    let create = PoolCreateArguments {
+        paths: vec![file.clone()],
+        size,
+        name: Some("quickstart".to_owned()),
+        thresholds: ThresholdArguments::default(),
+    };
     super::pool_create::run(&create, pool.engine, style)?;
     say(&format!("# {} stands for a golden image here: zeros, and a few words", image.display()));
     write_image(&image)?;

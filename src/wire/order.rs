@@ -1,6 +1,6 @@
 //! What can be asked for, as it travels. Sizes in bytes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -100,6 +100,32 @@ pub(crate) struct ExportOrder {
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     pub(crate) bytes_per_second: Option<NonZeroU64>,
+}
+
+/// Other limits of speed for an export, while it is used. What is not given stays as it is; null is without end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExportChange {
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) iops: Option<Option<NonZeroU64>>,
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub(crate) bytes_per_second: Option<Option<NonZeroU64>>,
+}
+
+/// What is there is given, null too.
+fn given<'a, T: Deserialize<'a>, D: Deserializer<'a>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+impl ExportOrder {
+    /// The same with other limits.
+    pub(crate) fn with(&self, change: &ExportChange) -> Self {
+        let iops = change.iops.unwrap_or(self.iops);
+        let bytes_per_second = change.bytes_per_second.unwrap_or(self.bytes_per_second);
+        Self { iops, bytes_per_second, ..self.clone() }
+    }
 }
 
 fn usual_mode() -> u32 {

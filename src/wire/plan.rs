@@ -21,3 +21,18 @@ pub(crate) struct PlanView {
     /// Clones that were made from what is removed; they live on.
     pub(crate) clones: Vec<String>,
 }
+
+impl PlanView {
+    /// A plan that destroys nothing.
+    pub(crate) fn quiet(summary: String, names: &[String]) -> Self {
+        Self {
+            summary,
+            names: names.to_vec(),
+            destroys: false,
+            frees: Some(0),
+            provisions: 0,
+            stops_exports: Vec::new(),
+            clones: Vec::new(),
+        }
+    }
+}

@@ -172,6 +172,21 @@ impl Place {
         found
     }
 
+    /// The words of every command there is, by the help of the commands above it.
+    pub(crate) fn commands(&self) -> Vec<Vec<String>> {
+        self.commands_below(&[])
+    }
+
+    fn commands_below(&self, above: &[String]) -> Vec<Vec<String>> {
+        let help = self.ok(&[above, &["--help".to_owned()]].concat());
+        let Some((_, list)) = help.split_once("Commands:\n") else { return vec![above.to_vec()] };
+        let names = list.lines().take_while(|line| line.starts_with("  ")).filter_map(|line| {
+            let name = line.strip_prefix("  ")?.split(' ').next()?;
+            (!name.is_empty() && name != "help").then(|| name.to_owned())
+        });
+        names.flat_map(|name| self.commands_below(&[above, &[name]].concat())).collect()
+    }
+
     /// Starts `serve` and waits for its ready line.
     #[track_caller]
     pub(crate) fn serve(&self, arguments: &[&str]) -> Daemon {

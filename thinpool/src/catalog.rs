@@ -53,6 +53,8 @@ pub(crate) struct Catalog {
     points: HashMap<String, BTreeSet<EntryId>>,
     layers: BTreeMap<LayerId, Layer>,
     dependents: HashMap<LayerId, BTreeSet<LayerId>>,
+    /// Of the pool itself.
+    properties: BTreeMap<String, String>,
     /// Layers without a name: what reclaim looks at.
     unnamed: BTreeSet<LayerId>,
     /// Layers with an incoming layer or being freed: what sweeps look at.
@@ -96,6 +98,21 @@ impl Catalog {
         self.touch();
         self.changed.entries.insert(id);
         self.entries.get_mut(&id).expect("ids in records are of entries that exist")
+    }
+
+    /// Of the pool itself.
+    pub(crate) fn properties(&self) -> &BTreeMap<String, String> {
+        &self.properties
+    }
+
+    /// Of a name, or of [`EntryId::POOL`].
+    pub(crate) fn properties_mut(&mut self, id: EntryId) -> &mut BTreeMap<String, String> {
+        if id != EntryId::POOL {
+            return &mut self.entry_mut(id).properties;
+        }
+        self.touch();
+        self.changed.entries.insert(id);
+        &mut self.properties
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (EntryId, &CatalogEntry)> {

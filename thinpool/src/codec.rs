@@ -7,6 +7,7 @@ use crate::catalog::stored::{StoredEntry, StoredLayer};
 use crate::record::Record;
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
 
 /// Largest record or catalog value, in bytes: a batch of 10,000 clones stays below it.
 const BYTES_MAX: usize = 16 << 20;
@@ -62,6 +63,14 @@ pub(crate) fn encode_entry(entry: &StoredEntry) -> Vec<u8> {
 
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<StoredEntry, CodecError> {
     decode("a catalog entry", bytes)
+}
+
+pub(crate) fn encode_properties(properties: &BTreeMap<String, String>) -> Vec<u8> {
+    encode("the pool's properties", properties)
+}
+
+pub(crate) fn decode_properties(bytes: &[u8]) -> Result<BTreeMap<String, String>, CodecError> {
+    decode("the pool's properties", bytes)
 }
 
 pub(crate) fn encode_layer(layer: &StoredLayer) -> Vec<u8> {

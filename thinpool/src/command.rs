@@ -50,6 +50,11 @@ pub enum Command {
         key: String,
         value: Option<String>,
     },
+    /// The same of the pool itself.
+    SetPoolProperty {
+        key: String,
+        value: Option<String>,
+    },
     /// Makes everything staged so far durable.
     Commit,
     /// Writes all trees and a new superblock.
@@ -139,6 +144,8 @@ pub struct Status {
     pub discard_failures: u64,
     pub poisoned: bool,
     pub read_only: bool,
+    /// Of the pool itself.
+    pub properties: BTreeMap<String, String>,
     /// In order; at least one.
     pub devices: Vec<DeviceStatus>,
 }

@@ -15,6 +15,11 @@ pub(crate) struct LayerId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId(pub(crate) u64);
 
+impl EntryId {
+    /// What the pool itself goes by where a name could be; names are numbered from 1 on.
+    pub(crate) const POOL: EntryId = EntryId(0);
+}
+
 /// The number of a staged record; grows by one per record for the life of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Sequence(pub(crate) u64);

@@ -60,6 +60,7 @@ pub(crate) enum Record {
         entry: u64,
         name: String,
     },
+    /// Of a name, or of the pool itself, whose number is 0.
     SetProperty {
         entry: u64,
         key: String,
@@ -187,7 +188,7 @@ impl Change {
 impl NewEntry {
     fn check(&self) -> Result<(), &'static str> {
         check_size(self.size)?;
-        if self.id < ID_END { Ok(()) } else { Err("it numbers a name as no pool does") }
+        if (1..ID_END).contains(&self.id) { Ok(()) } else { Err("it numbers a name as no pool does") }
     }
 }
 
@@ -232,6 +233,7 @@ mod tests {
     #[test]
     fn numbers_and_sizes_that_no_pool_has_are_refused() {
         assert_eq!(create(1, 4096, 1, 1), Ok(()));
+        create(0, 4096, 1, 1).expect_err("that is the pool itself");
         create(1 << 47, 4096, 1, 1).expect_err("the catalog has no key for the name");
         create(1, 4096, 1 << 47, 1).expect_err("nor for the layer");
         create(1, 4096, 1, u32::MAX).expect_err("no line follows it");

@@ -274,6 +274,8 @@ fn values_of(catalog: &Catalog) -> BTreeMap<u64, Vec<u8>> {
         stored::fill_roots(first, &roots);
         pieces.extend(whole);
     }
+    let own = stored::pool_value(catalog.properties());
+    pieces.extend(own.pieces().map(|(key, bytes)| (key, bytes.to_vec())));
     for (id, entry) in catalog.entries() {
         let value = stored::entry_value(id, entry);
         pieces.extend(value.pieces().map(|(key, bytes)| (key, bytes.to_vec())));

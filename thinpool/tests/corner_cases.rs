@@ -63,6 +63,29 @@ fn many_properties_are_refused_or_kept() {
 }
 
 #[test]
+fn properties_of_the_pool_outlive_a_kill_and_a_checkpoint() {
+    let mut engine = Engine::new(64 * MIB);
+    let set = |key: &str, value: Option<&str>| Command::SetPoolProperty {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+    };
+    engine.must(set("warn", Some("80")));
+    engine.must(set("site", Some("lab")));
+    // Only the journal has them.
+    let mut engine = engine.kill();
+    assert_eq!(engine.status().properties["warn"], "80");
+    engine.must(volume("a", MIB));
+    engine.must(Command::Checkpoint);
+    engine.must(set("warn", None));
+    let mut engine = engine.close();
+    let kept: Vec<_> = engine.status().properties.into_iter().collect();
+    assert_eq!(kept, [("site".to_owned(), "lab".to_owned())]);
+    assert!(engine.run(set("", Some("no key"))).is_err());
+    assert!(engine.run(set("large", Some(&"v".repeat(17 << 10)))).is_err());
+    engine.assert_clean();
+}
+
+#[test]
 fn a_version_is_not_renamed_into_a_volumes_snapshots() {
     let mut engine = Engine::new(64 * MIB);
     engine.must(volume("scratch", MIB));

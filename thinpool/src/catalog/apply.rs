@@ -48,7 +48,7 @@ pub(crate) fn apply(
             catalog.rename_entry(EntryId(*entry), parse(name).map_err(misfit)?);
         }
         Record::SetProperty { entry, key, value } => {
-            let properties = &mut catalog.entry_mut(EntryId(*entry)).properties;
+            let properties = catalog.properties_mut(EntryId(*entry));
             match value {
                 Some(value) => drop(properties.insert(key.clone(), value.clone())),
                 None => drop(properties.remove(key)),
@@ -92,6 +92,7 @@ fn fits(catalog: &Catalog, record: &Record) -> Result<(), &'static str> {
             is_vacant(catalog, *layer)
         }
         Record::Remove { entries } => entries.iter().try_for_each(|id| has_entry(catalog, *id)),
+        Record::SetProperty { entry, .. } if EntryId(*entry) == EntryId::POOL => Ok(()),
         Record::SetProperty { entry, .. } => has_entry(catalog, *entry),
         Record::Publish { entry, name } | Record::Rename { entry, name } => {
             has_entry(catalog, *entry)?;

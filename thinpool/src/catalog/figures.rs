@@ -105,6 +105,7 @@ pub(crate) fn status(core: &Core) -> Status {
         discard_failures: core.discard_failures.load(Ordering::Relaxed),
         poisoned: core.is_poisoned(),
         read_only: core.read_only,
+        properties: catalog.properties().clone(),
         devices: devices(core, &by_device),
     }
 }

@@ -116,6 +116,11 @@ pub(crate) fn entry_value(id: EntryId, entry: &CatalogEntry) -> Value {
     Value { first_key: entry_key(id), bytes: codec::encode_entry(&stored) }
 }
 
+/// The value that stands where a name's would: the properties of the pool itself.
+pub(crate) fn pool_value(properties: &BTreeMap<String, String>) -> Value {
+    Value { first_key: entry_key(EntryId::POOL), bytes: codec::encode_properties(properties) }
+}
+
 /// The value of a layer, its root pointers still blank, and the forks of the trees they will point to.
 pub(crate) fn layer_value(id: LayerId, layer: &Layer, body: &LayerBody) -> (Value, Vec<ExtentTree>) {
     let stored = StoredLayer {
@@ -213,6 +218,9 @@ impl Loader {
             None => Ok(()),
             Some((key, bytes)) => match subject(key) {
                 Subject::Layer(id) => load_layer(catalog, id, &bytes, self.limits),
+                Subject::Entry(EntryId::POOL) => {
+                    codec::decode_properties(&bytes).map(|properties| catalog.properties = properties)
+                }
                 Subject::Entry(id) => load_entry(catalog, id, &bytes),
             },
         }

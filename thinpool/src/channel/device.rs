@@ -83,7 +83,9 @@ impl Channel {
                     let failure = request_error(error);
                     slot.failed.get_or_insert(failure);
                 }
-                match (&mut slot.work, completion.buffer) {
+                // What a read has brought only in part is nobody's: the buffer may hold what others had in it before.
+                let is_whole = completion.result.is_ok();
+                match (&mut slot.work, completion.buffer.filter(|_| is_whole)) {
                     (Work::Read(read), Some(buffer)) => read.accept(piece, buffer),
                     (Work::Update(update), Some(buffer)) => update.accept(piece, buffer),
                     _ => {}

@@ -9,7 +9,7 @@ use crate::catalog::stored::{self, Value};
 use crate::core::Core;
 use crate::geometry::GroupIndex;
 use crate::groups::{FrozenGroup, Groups, NoRun, Run};
-use crate::ids::{LayerId, Sequence};
+use crate::ids::{EntryId, LayerId, Sequence};
 use crate::journal::Position;
 use crate::meta::{MetaTrees, POOL_TAG};
 use cow_tree::units::BlockAddress;
@@ -115,6 +115,7 @@ fn put_values(
     let entries: Vec<_> = catalog.changed.entries.iter().copied().collect();
     for id in entries {
         match catalog.try_entry(id) {
+            _ if id == EntryId::POOL => put(meta, &stored::pool_value(catalog.properties()), dropped)?,
             None => {
                 meta.put_catalog(stored::key_range(stored::entry_key(id)), std::iter::empty(), dropped)?
             }

@@ -9,11 +9,11 @@ use crate::ids::{EntryId, LayerId};
 use crate::name::Name;
 use crate::record::{NewClone, NewEntry, NewSnapshot, Record, legal_size};
 use crate::recovery::metadata_required_of;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 const BLOCK: u64 = 4096;
-/// Keys and values of one name's properties together.
+/// Keys and values of the properties of one name, or of the pool, together.
 const PROPERTY_BYTES_MAX: usize = 16 << 10;
 /// What the catalog writes for one new name and its layer, at most on average.
 const NAME_BYTES_ON_DISK: u64 = 1024;
@@ -52,19 +52,31 @@ pub(super) fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Res
         }
         Command::SetProperty { name, key, value } => {
             let (id, entry) = existing(catalog, name)?;
-            let bytes = |key: &str, value: &str| key.len() + value.len();
-            let others = entry.properties.iter().filter(|(other, _)| *other != key);
-            let length = others.map(|(key, value)| bytes(key, value)).sum::<usize>()
-                + bytes(key, value.as_deref().unwrap_or_default());
-            if key.is_empty() || length > PROPERTY_BYTES_MAX || key.chars().any(char::is_control) {
-                return Err(Error::Invalid(format!(
-                    "a property has a printable key, and all properties of a name {PROPERTY_BYTES_MAX} bytes at most"
-                )));
-            }
-            Ok(Record::SetProperty { entry: id.0, key: key.clone(), value: value.clone() })
+            plan_property(id, &entry.properties, key, value.as_deref())
+        }
+        Command::SetPoolProperty { key, value } => {
+            plan_property(EntryId::POOL, catalog.properties(), key, value.as_deref())
         }
         _ => Err(Error::Invalid("this command is not a change of the catalog".to_owned())),
     }
+}
+
+fn plan_property(
+    id: EntryId,
+    present: &BTreeMap<String, String>,
+    key: &str,
+    value: Option<&str>,
+) -> Result<Record, Error> {
+    let others = present.iter().filter(|(other, _)| *other != key);
+    let length = others.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        + key.len()
+        + value.map_or(0, str::len);
+    if key.is_empty() || length > PROPERTY_BYTES_MAX || key.chars().any(char::is_control) {
+        return Err(Error::Invalid(format!(
+            "a property has a printable key, and all properties of a name {PROPERTY_BYTES_MAX} bytes at most"
+        )));
+    }
+    Ok(Record::SetProperty { entry: id.0, key: key.to_owned(), value: value.map(str::to_owned) })
 }
 
 fn plan_clone(
