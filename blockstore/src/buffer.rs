@@ -3,7 +3,7 @@
 //! A buffer is a range of a *region*. `split_off` cuts a buffer into two that share the region and never a byte, so
 //! that a request may go to the device in pieces; `unsplit` joins neighbours again. The last buffer of a region gives
 //! its memory to a small list of the thread, from which `zeroed` and `from_slice` take it, overwriting every byte
-//! that becomes visible.
+//! that becomes visible; `uncleared` leaves that to whoever asked for it.
 //!
 //! A region may also be a [`Loan`]: memory of somebody else, whose bytes change at any time. Nothing refers to lent
 //! bytes; they are copied in and out. What must stay as it is while it is looked at is made the buffer's own first,

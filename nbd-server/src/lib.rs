@@ -26,7 +26,7 @@
 //! * W2: only `request::validate` makes a `Command`; behind it nothing is checked again.
 //! * W3: after any answer the stream is in step: options and payloads are consumed whether refused or not. Where
 //!   that is impossible, the connection ends.
-//! * W4: every request takes one of a bounded number of slots until its reply is staged, legal or not.
+//! * W4: every request takes one of a bounded number of slots until its reply is staged, or sent from where it is, legal or not.
 //! * W5: a connection's state outlives its last request in the engine.
 //! * W6: a volume's one read-write attachment is shared by all connections of a server and given back with the last.
 //! * W7: a flush on any connection covers the completed writes of all: the engine flushes volumes, not connections.

@@ -30,7 +30,7 @@ pub(crate) const QUERIES_MAX: usize = 256;
 pub(crate) const POINTS_MAX: usize = 256;
 /// Zeros of at least this many bytes inside a read become a hole of the reply.
 pub(crate) const HOLE_BYTES_MIN: usize = 32 << 10;
-/// What one receive may bring, and what one send may carry, in bytes.
+/// What one receive may bring, and what one send may carry: of copied data, and of data that is sent from where it is. In bytes.
 pub(crate) const RECEIVE_BYTES: usize = 256 << 10;
 pub(crate) const STAGE_BYTES: usize = 256 << 10;
 /// A run of a read's data that is longer is sent from where it is; to copy a shorter one costs less than a call of its own.
@@ -62,7 +62,8 @@ pub struct Limits {
     pub drain_deadline: Duration,
     /// Requests of one connection between their header and their reply. At the bound the socket is not read.
     pub requests_in_flight: u32,
-    /// Payload of those requests, in bytes; at least one request always fits.
+    /// Payload of those requests, in bytes; at least one request always fits. No more than [`CACHED_BYTES_IN_FLIGHT`] counts where
+    /// a processor makes the transfers.
     pub bytes_in_flight: u64,
 }
 

@@ -5,6 +5,7 @@
 //! stored ("Structured reply types" of the specification).
 
 use crate::handshake::Dialect;
+use crate::limits::STAGE_BYTES;
 use crate::proto::{
     EXTENDED_REPLY_MAGIC, Errno, REPLY_BLOCK_STATUS, REPLY_BLOCK_STATUS_EXT, REPLY_ERROR, REPLY_FLAG_DONE,
     REPLY_NONE, REPLY_OFFSET_DATA, REPLY_OFFSET_HOLE, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
@@ -88,18 +89,19 @@ impl Answer {
         Staged::Whole
     }
 
-    /// The data that comes next, as far as its header is staged.
+    /// The data that comes next, as far as its header is staged; of a long run its beginning.
     pub(crate) fn run(&self) -> &[u8] {
         match &self.body {
-            Body::Read(read) => &read.buffer[read.staged..read.announced],
+            Body::Read(read) => &read.buffer[read.staged..read.announced.min(read.staged + STAGE_BYTES)],
             Body::Done | Body::Failed(_) | Body::Status(_) => &[],
         }
     }
 
     /// The run has been sent from where it is.
     pub(crate) fn skip_run(&mut self) -> Staged {
+        let length = self.run().len();
         let Body::Read(read) = &mut self.body else { return Staged::Whole };
-        read.staged = read.announced;
+        read.staged += length;
         if read.staged == read.buffer.len() { Staged::Whole } else { Staged::Partly }
     }
 }

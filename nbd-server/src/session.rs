@@ -1,7 +1,7 @@
 //! The transmission phase of one connection, without I/O: bytes in, engine actions out; engine replies in,
 //! bytes out.
 //!
-//! Every request, legal or not, takes a slot before anything else and keeps it until its reply is staged for
+//! Every request, legal or not, takes a slot before anything else and keeps it until its reply is sent or staged for
 //! sending (W4). So a client that only asks and never reads stops being read itself.
 
 use crate::contexts::Context;

@@ -119,7 +119,10 @@ impl Wire {
             match sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => until_writable(socket).await?,
+                Err(Errno::AGAIN) => {
+                    self.unbroken.set(0);
+                    until_writable(socket).await?;
+                }
                 Err(_) => return Err(Gone),
             }
         }
@@ -127,7 +130,8 @@ impl Wire {
         self.unbroken.set(unbroken);
         if unbroken >= UNBROKEN_BYTES_MAX {
             self.unbroken.set(0);
-            tokio::task::yield_now().await;
+            // Only a wait for the ring lets it take what others have for it; yielding does not.
+            tokio_uring::no_op().await.map_err(|_| Gone)?;
         }
         Ok(bytes)
     }

@@ -33,8 +33,6 @@ pub(crate) const SUPERBLOCK_SLOTS: u64 = 2;
 pub(crate) const SUPERBLOCK_COPIES: u64 = 2;
 /// First block of the journal on a device of this version; a superblock names it.
 pub(crate) const JOURNAL_START: u64 = 8;
-/// Blocks at the front of every group, for its bitmap: two slots, written alternately.
-pub(crate) const BITMAP_SLOTS: u64 = 2;
 /// First block of the groups on a further device.
 pub(crate) const FURTHER_START: u64 = 8;
 

@@ -21,7 +21,7 @@
 //!   in it, a quarantined block is never in it.
 //! * G4 Counts are exact after every call, also for groups whose bitmap was never read.
 //! * G5 A group's kind changes only while nothing of it is taken, and its first block is handed out only after
-//!   [`Groups::activate`], that is, after the file holds space for it (A11).
+//!   [`Groups::activate`], that is, after the file holds space for it (A11) or can still find it.
 //! * G6 A freeze names the bitmap slot that does not count in the last durable checkpoint, never the one that does.
 //! * G7 Data takes a group only if the metadata groups' free blocks, and the groups still unused, cover
 //!   `metadata_required` afterwards, and are at least one block: data runs out first (A10).
@@ -64,7 +64,7 @@ use page::{PageError, PageIdentity};
 use shelves::{Shelf, Shelves};
 
 /// Blocks at the start of every group that are its bitmap slots.
-const SLOT_BLOCKS: usize = 2;
+pub(crate) const SLOT_BLOCKS: usize = 2;
 
 /// What a group holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +105,7 @@ pub(crate) struct Placement {
 pub(crate) enum NoRun {
     /// Read the group's bitmap, [`Groups::load`] it and ask again.
     NeedsLoad(GroupIndex),
-    /// Allocate the group in the file, [`Groups::activate`] it and ask again.
+    /// Find space for the group in the file, [`Groups::activate`] it and ask again.
     NeedsAllocation(GroupIndex),
     /// Every block of the kind is taken; so many of them will become free when their quarantine is over.
     Full { quarantined: BlockCount },
@@ -301,7 +301,7 @@ impl Groups {
         })
     }
 
-    /// The file holds space for the group: gives it its kind. Says whether it has that kind now: somebody else may have
+    /// The file holds or finds space for the group: gives it its kind. Says whether it has that kind now: somebody else may have
     /// been faster, and data may have lost its right to it (G7).
     pub(crate) fn activate(&mut self, index: GroupIndex, kind: GroupKind) -> bool {
         let number = number_of(index);

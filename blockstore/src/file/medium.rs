@@ -75,7 +75,7 @@ impl FileMedium {
     pub(crate) fn room_for_writes(&self) -> Option<u64> {
         let is_memory =
             self.facts.nature == Nature::RegularFile && self.facts.transfer.medium == MediumKind::Memory;
-        let system = fstatvfs(self.file()).ok().filter(|_| is_memory)?;
+        let system = is_memory.then(|| fstatvfs(self.file()).ok()).flatten()?;
         // A file system without a limit has no blocks at all.
         let is_limited = system.f_blocks > 0;
         Some(if is_limited { system.f_bavail.saturating_mul(system.f_frsize) } else { u64::MAX })

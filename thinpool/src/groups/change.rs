@@ -62,7 +62,7 @@ impl Groups {
     }
 
     /// Replay: a record out of the journal holds the run. An unused group takes on the kind: the record proves that the
-    /// file held space for it.
+    /// file had space for it.
     pub(crate) fn mark(&mut self, kind: GroupKind, run: Run) -> Result<(), Misuse> {
         let (number, range) = self.locate(run)?;
         if !self.change(number, |group| group.adopt(kind)) {

@@ -5,10 +5,10 @@ use super::io::KeeperIo;
 use super::{Desk, give_back};
 use crate::core::{Core, Needs};
 use crate::error::Error;
-use crate::geometry::{BITMAP_SLOTS, GroupIndex};
-use crate::groups::GroupKind;
+use crate::geometry::GroupIndex;
+use crate::groups::{GroupKind, SLOT_BLOCKS};
 use blockstore::{IoError, Operation};
-use cow_tree::units::BlockCount;
+use cow_tree::units::{self, BlockCount};
 use std::sync::atomic::Ordering;
 
 /// Bytes the file is asked for by one operation. A file system keeps everybody else from the file meanwhile: a memory file
@@ -40,7 +40,7 @@ pub(crate) async fn run(desk: Desk) {
                 core.groups.lock().refuse(group);
             }
         }
-        if metadata && activate.is_empty() {
+        if metadata {
             secure_metadata(core, &desk.io).await;
         }
         for group in activate {
@@ -122,8 +122,9 @@ pub(crate) async fn activate_group(
     kind: GroupKind,
 ) -> Result<(), Error> {
     if let Err(error) = provide(core, io, group, kind, || true).await {
-        // The file system may be full of what this pool has freed.
-        if core.groups.lock().counts().data.kept == BlockCount(0) {
+        // The file system may be full of what this pool has freed; of what it has promised, giving back takes nothing.
+        let is_promise = kind == GroupKind::Data && core.device.room_for_writes().is_some();
+        if is_promise || core.groups.lock().counts().data.kept == BlockCount(0) {
             return Err(error);
         }
         give_back::all(core, io).await;
@@ -148,15 +149,24 @@ async fn provide(
     kind: GroupKind,
     go_on: impl Fn() -> bool,
 ) -> Result<Extent, Error> {
-    let room = core.device.room_for_writes().filter(|_| kind == GroupKind::Data);
     let length = core.geometry.read().group_len(group);
-    let Some(room) = room else { return allocate(core, io, group, length, go_on).await };
-    let data = core.groups.lock().counts().data;
-    let promised = BlockCount(data.free().0 - data.kept.0) + length;
-    if promised.bytes() > room {
+    let Some(room) = core.device.room_for_writes() else {
+        return allocate(core, io, group, length, go_on).await;
+    };
+    let (wanted, held) = match kind {
+        // It goes before what data was promised. A group that nobody has had takes nothing when it cannot have all.
+        GroupKind::Metadata if core.groups.lock().kind_of(group).is_none() => (length, length),
+        GroupKind::Metadata => (BlockCount(0), length),
+        GroupKind::Data => {
+            let data = core.groups.lock().counts().data;
+            let promised = BlockCount(data.free().0 - data.kept.0) + data.reserved;
+            (promised + length, BlockCount(units::length_of(SLOT_BLOCKS)))
+        }
+    };
+    if wanted.bytes() > room {
         return Err(Error::io("finding room for a group in the file")(IoError::OutOfSpace));
     }
-    allocate(core, io, group, BlockCount(BITMAP_SLOTS), || true).await
+    allocate(core, io, group, held, || true).await
 }
 
 /// Asks the file for a group's first blocks, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
