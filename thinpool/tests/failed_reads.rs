@@ -94,7 +94,7 @@ fn lend(length: usize) -> (Arc<MmapRaw>, Buffer) {
 
 fn bytes_of(page: &MmapRaw) -> Vec<u8> {
     // SAFETY: the page is mapped, and nobody writes it any more.
-    (0..PAGE).map(|at| unsafe { page.as_mut_ptr().add(at).read() }).collect()
+    (0..PAGE).map(|at| unsafe { page.as_mut_ptr().wrapping_add(at).read() }).collect()
 }
 
 #[test]
