@@ -3,12 +3,13 @@
 
 use super::io::KeeperIo;
 use super::{Desk, give_back};
-use crate::core::{Core, Needs};
+use crate::core::Core;
 use crate::error::Error;
 use crate::geometry::GroupIndex;
 use crate::groups::{GroupKind, SLOT_BLOCKS};
 use blockstore::{IoError, Operation};
 use cow_tree::units::{self, BlockCount};
+use std::mem::take;
 use std::sync::atomic::Ordering;
 
 /// Bytes the file is asked for by one operation. A file system keeps everybody else from the file meanwhile: a memory file
@@ -29,10 +30,10 @@ pub(crate) async fn run(desk: Desk) {
         if core.closed.load(Ordering::SeqCst) {
             return;
         }
-        let Needs { load, activate, metadata, .. } = {
-            let mut needs = core.needs.lock();
-            let checkpoint = needs.checkpoint;
-            std::mem::replace(&mut *needs, Needs { checkpoint, ..Needs::default() })
+        let (load, activate, metadata) = {
+            let mut guard = core.needs.lock();
+            let needs = &mut *guard;
+            (take(&mut needs.load), take(&mut needs.activate), take(&mut needs.metadata))
         };
         // A bitmap that cannot be read, and a file system that is full, make the pool smaller, not broken.
         for group in load {
@@ -72,8 +73,8 @@ async fn provide_data(core: &Core, io: &KeeperIo, group: GroupIndex) {
     }
 }
 
-/// A group that nobody needs yet, as long as `go_on`: while nobody asks for anything. When it is begun again, what the file has got already
-/// costs next to nothing.
+/// A group that nobody needs yet, as long as `go_on`: while nobody asks for anything. When it is begun again, what the file
+/// has got already costs less.
 async fn provide_ahead(core: &Core, io: &KeeperIo, go_on: impl Fn() -> bool) {
     if core.groups.lock().data_wanted().is_none() {
         return;
@@ -169,8 +170,8 @@ async fn provide(
     allocate(core, io, group, held, || true).await
 }
 
-/// Asks the file for a group's first blocks, piece by piece, as long as `go_on`. Where it fails, what the file has got stays its own:
-/// somebody else may be about to use the same group.
+/// Asks the file for a group's first blocks, piece by piece, as long as `go_on`. Where it fails, what the file has got stays
+/// its own: somebody else may be about to use the same group.
 async fn allocate(
     core: &Core,
     io: &KeeperIo,
