@@ -48,6 +48,10 @@ pub(crate) fn alerts(status: &StatusView) -> Vec<Alert> {
             raise(Level::Warning, format!("{what} is {used} % used; the warning is at {limit} %"));
         }
     }
+    if status.held > 0 {
+        let text = format!("the pool is full; writes that wait for space: {}", status.held);
+        raise(Level::Critical, text);
+    }
     if status.discard_failures > 0 {
         let text = format!(
             "{} discards failed: what is free in the pool still takes space below it",
@@ -66,7 +70,7 @@ pub(crate) fn alerts(status: &StatusView) -> Vec<Alert> {
 #[cfg(test)]
 mod tests {
     use super::{Level, alerts, percent};
-    use crate::wire::{StatusView, Thresholds};
+    use crate::wire::{OnFull, StatusView, Thresholds};
 
     fn status(mapped: u64, free: u64) -> StatusView {
         StatusView {
@@ -80,6 +84,7 @@ mod tests {
             quarantined: 0,
             kept: 0,
             reserved: 0,
+            held: 0,
             metadata_used: 1,
             metadata_free: 99,
             volumes: 0,
@@ -93,6 +98,7 @@ mod tests {
             overcommit: 0.0,
             nbd: Vec::new(),
             thresholds: Thresholds::default(),
+            on_full: OnFull::default(),
             devices: Vec::new(),
         }
     }

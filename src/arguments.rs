@@ -15,8 +15,7 @@ use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
 
 pub(crate) use pools::{
-    PoolCreateArguments, PoolPathArguments, PoolSetArguments, PoolStatusArguments, PoolVerb,
-    ThresholdArguments,
+    PolicyArguments, PoolCreateArguments, PoolPathArguments, PoolSetArguments, PoolStatusArguments, PoolVerb,
 };
 pub(crate) use serving::{
     ExportArguments, ExportSetArguments, ExportVerb, JobVerb, Monitor, ServeArguments, ShowArguments, octal,

@@ -8,7 +8,7 @@ use crate::image_export;
 use crate::import;
 use crate::labels;
 use crate::wire::{
-    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, PoolOrder, RemoveOrder, RemovedView,
+    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, ON_FULL, PoolOrder, RemoveOrder, RemovedView,
     StatusView, THRESHOLDS, Thresholds, VolumeOrder,
 };
 use std::collections::BTreeMap;
@@ -112,15 +112,29 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::Thin => held.run(Command::Thin, watcher, &what).map(answer),
         Ask::Grow(order) => held.run(Command::Extend { bytes: order.size }, watcher, &what).map(answer),
         Ask::SetPool(order) => {
-            let value = Some(serde_json::to_string(&thresholds(pool, &order, &what)?).map_err(|error| {
-                Failure::new(Code::Failed, what.clone(), error.to_string(), "the same command again")
-            })?);
-            let key = THRESHOLDS.to_owned();
-            held.run(Command::SetPoolProperty { key, value }, watcher, &what)?;
+            set_pool(held, &order, watcher, &what)?;
             Ok(Answer::Status(held.status()))
         }
         Ask::Check => held.run(Command::Check, watcher, &what).map(answer),
     }
+}
+
+fn set_pool(held: &Held, order: &PoolOrder, watcher: &mut dyn Watcher, what: &str) -> Result<(), Failure> {
+    let mut set = |key: &str, value: String| {
+        let command = Command::SetPoolProperty { key: key.to_owned(), value: Some(value) };
+        held.run(command, watcher, what)
+    };
+    let thresholds = thresholds(&held.pool, order, what)?;
+    if order.has_thresholds() {
+        let value = serde_json::to_string(&thresholds)
+            .map_err(|error| Failure::new(Code::Failed, what, error.to_string(), "the same command again"))?;
+        set(THRESHOLDS, value)?;
+    }
+    if let Some(on_full) = order.on_full {
+        set(ON_FULL, on_full.to_string())?;
+        held.pool.hold_when_full(on_full.longest());
+    }
+    Ok(())
 }
 
 /// Those the pool has once the order is carried out.

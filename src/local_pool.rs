@@ -9,6 +9,7 @@ use crate::output::say;
 use crate::pool_devices::PoolDevices;
 use crate::random;
 use crate::run_directory::RunDirectory;
+use crate::wire::OnFull;
 use cow_tree::units::PoolId;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,7 @@ impl LocalPool {
             if demand.read_only { failure } else { crash_tail::remove_unneeded(&tail, &tail_path, failure) }
         })?;
         let service = Service::start(keeper).map_err(engine)?;
+        pool.hold_when_full(OnFull::of(&pool.status().properties).longest());
         pool.notes().iter().for_each(|note| say(&format!("note: {note}")));
         let tail = (!demand.read_only).then_some(tail_path);
         let local = Self { pool, service, devices, tail };

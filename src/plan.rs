@@ -106,8 +106,8 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
             Ok(PlanView::quiet(format!("makes the pool's device {} long", Iec(order.size)), &[]))
         }
         Ask::SetPool(order) => {
-            let words = thresholds(&held.pool, order, &what)?.words();
-            Ok(PlanView::quiet(format!("alerts of the pool come with a {words}"), &[]))
+            let words = order.words(&thresholds(&held.pool, order, &what)?);
+            Ok(PlanView::quiet(format!("from now on: {words}"), &[]))
         }
         Ask::Thin => {
             Ok(PlanView::quiet("gives back what removed names keep and no clone uses".to_owned(), &[]))

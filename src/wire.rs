@@ -8,6 +8,7 @@ mod device;
 mod image;
 mod io;
 mod job;
+mod on_full;
 mod order;
 mod plan;
 mod thresholds;
@@ -25,6 +26,7 @@ pub(crate) use device::DeviceView;
 pub(crate) use image::{Base, DISK_BYTES_MAX, ImageExportOrder, ImageExportView, ImportOrder, ImportView};
 pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
+pub(crate) use on_full::{OnFull, PROPERTY as ON_FULL};
 pub(crate) use order::{
     CloneOrder, ExportChange, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder,
     SnapshotOrder, VolumeOrder,
@@ -212,6 +214,9 @@ pub(crate) struct StatusView {
     pub(crate) quarantined: u64,
     pub(crate) kept: u64,
     pub(crate) reserved: u64,
+    /// Writes that wait for space at this moment.
+    #[serde(default)]
+    pub(crate) held: u64,
     pub(crate) metadata_used: u64,
     pub(crate) metadata_free: u64,
     pub(crate) volumes: u64,
@@ -229,6 +234,10 @@ pub(crate) struct StatusView {
     /// When it is short of space.
     #[serde(default)]
     pub(crate) thresholds: Thresholds,
+    /// What becomes of a write that finds it full.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub(crate) on_full: OnFull,
     #[serde(default)]
     pub(crate) devices: Vec<DeviceView>,
 }
@@ -246,6 +255,7 @@ impl From<&Status> for StatusView {
             quarantined: status.quarantined,
             kept: status.kept,
             reserved: status.reserved,
+            held: status.held,
             metadata_used: status.metadata_used,
             metadata_free: status.metadata_free,
             volumes: status.volumes,
@@ -259,6 +269,7 @@ impl From<&Status> for StatusView {
             overcommit: status.overcommit(),
             nbd: Vec::new(),
             thresholds: Thresholds::of(&status.properties),
+            on_full: OnFull::of(&status.properties),
             devices: DeviceView::all(&status.devices),
         }
     }

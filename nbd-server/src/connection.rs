@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     staged: Notify,
     /// A request waits until the export's limits let it begin.
     waits_for_turn: Cell<bool>,
+    /// Nothing is read from the client until something is answered.
+    is_full: Cell<bool>,
     /// It should look whether it still has to.
     hurried: Notify,
 }
@@ -78,6 +80,7 @@ impl Connection {
             answered: Notify::new(),
             staged: Notify::new(),
             waits_for_turn: Cell::new(false),
+            is_full: Cell::new(false),
             hurried: Notify::new(),
         }
     }
@@ -92,14 +95,31 @@ impl Connection {
     }
 
     /// Nobody waits any more for the request that waits for its turn.
-    pub(crate) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.waits_for_turn.get() && self.wire.has_hung_up()
+    }
+
+    /// Writes that find no space need not wait for it: nobody waits for them.
+    fn end_patience(&self) {
+        if let Some(export) = &*self.export.borrow() {
+            export.attachment().set_patient(false);
+        }
+    }
+
+    /// A client that is not read from is seen to go away all the same.
+    pub(crate) fn look_after(&self, now: Instant) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) || self.is_abandoned() {
+            self.cut();
+        } else if self.is_full.get() && self.wire.has_hung_up() {
+            self.end_patience();
+        }
     }
 
     /// Ends all traffic at once.
     pub(crate) fn cut(&self) {
         self.is_cut.set(true);
         self.hurried.notify_one();
+        self.end_patience();
         self.wire.cut();
     }
 
@@ -108,6 +128,7 @@ impl Connection {
         match &*self.session.borrow() {
             None => self.cut(),
             Some(_) => {
+                self.end_patience();
                 self.answered.notify_one();
                 self.hurried.notify_one();
             }
@@ -158,6 +179,7 @@ impl Connection {
         let writer = tokio_uring::spawn(self.clone().write(worker.clone()));
         received.grow();
         self.read(&worker, &export, received).await;
+        self.end_patience();
         self.with_session(Session::end_intake);
         self.intake_ended.set(true);
         self.answered.notify_one();
@@ -219,7 +241,11 @@ impl Connection {
                         return;
                     }
                 }
-                Pause::Full => self.staged.notified().await,
+                Pause::Full => {
+                    self.is_full.set(true);
+                    self.staged.notified().await;
+                    self.is_full.set(false);
+                }
                 Pause::Limited(request, turn) => {
                     self.wait_for_turn(worker, export.limiter(), &request, turn).await;
                     worker.submit(request);

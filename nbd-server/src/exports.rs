@@ -116,6 +116,7 @@ impl ExportTable {
 
 impl OpenExport {
     fn new(attachment: Attachment, share: Option<Share>, limiter: Arc<RateLimiter>, seat: Place) -> Self {
+        attachment.set_patient(share.is_some());
         Self { attachment: Some(attachment), share, since: Vec::new(), limiter, _seat: seat }
     }
 

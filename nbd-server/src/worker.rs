@@ -268,18 +268,13 @@ fn watch(descriptor: OwnedFd) -> AsyncFd<OwnedFd> {
 }
 
 /// Cuts connections whose handshake or whose reply takes too long, and those of clients that are gone while a request of theirs
-/// waits for its turn. Cutting a socket ends its operations in the
-/// ring; nothing is ever cancelled.
+/// waits for its turn. Cutting a socket ends its operations in the ring; nothing is ever cancelled.
 async fn watch_deadlines(worker: Rc<Worker>) {
     let tick = TICK.min(worker.limits.handshake_deadline / 4).min(worker.limits.write_stall / 4);
     loop {
         tokio::time::sleep(tick.max(TICK_MIN)).await;
         let now = Instant::now();
-        worker.for_each(|connection| {
-            if connection.deadline().is_some_and(|deadline| deadline <= now) || connection.is_abandoned() {
-                connection.cut();
-            }
-        });
+        worker.for_each(|connection| connection.look_after(now));
     }
 }
 

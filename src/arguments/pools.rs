@@ -3,7 +3,7 @@
 use super::Consent;
 use crate::complete;
 use crate::size::Size;
-use crate::wire::PoolOrder;
+use crate::wire::{OnFull, PoolOrder};
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
@@ -27,8 +27,10 @@ pub(crate) enum PoolVerb {
     /// Figures and alerts, by the pool's thresholds or those given; exit code 5 when an alert is critical
     #[command(after_help = "Example:\n  offshoot pool status p0 --warn 80 --critical 90")]
     Status(PoolStatusArguments),
-    /// Change when alerts are raised; kept with the pool
-    #[command(after_help = "Example:\n  offshoot pool set p0 --warn 80 --critical 90 --overcommit-max 4")]
+    /// Change when alerts are raised, and what a full pool does to writes; kept with the pool
+    #[command(
+        after_help = "Examples:\n  offshoot pool set p0 --warn 80 --critical 90 --overcommit-max 4\n  offshoot pool set p0 --on-full hold=60s"
+    )]
     Set(PoolSetArguments),
     /// Compare all metadata with each other; exit code 0 clean, 2 errors, 3 leaked blocks only
     #[command(after_help = "Example:\n  offshoot pool check p0")]
@@ -58,7 +60,24 @@ pub(crate) struct PoolCreateArguments {
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
+    pub(crate) policy: PolicyArguments,
+}
+
+/// What a pool does when it is short of space.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct PolicyArguments {
+    #[command(flatten)]
     pub(crate) thresholds: ThresholdArguments,
+    /// What becomes of a guest's write that finds the pool full: hold=60s waits so long for space, error fails it at once,
+    /// as in a new pool
+    #[arg(long, value_name = "hold=TIME|error")]
+    pub(crate) on_full: Option<OnFull>,
+}
+
+impl From<PolicyArguments> for PoolOrder {
+    fn from(typed: PolicyArguments) -> Self {
+        Self { on_full: typed.on_full, ..typed.thresholds.into() }
+    }
 }
 
 /// When a pool is short of space.
@@ -78,7 +97,7 @@ pub(crate) struct ThresholdArguments {
 impl From<ThresholdArguments> for PoolOrder {
     fn from(typed: ThresholdArguments) -> Self {
         let ThresholdArguments { warn, critical, overcommit_max } = typed;
-        Self { warn_percent: warn, critical_percent: critical, overcommit_max }
+        Self { warn_percent: warn, critical_percent: critical, overcommit_max, on_full: None }
     }
 }
 
@@ -88,7 +107,7 @@ pub(crate) struct PoolSetArguments {
     #[arg(value_name = "POOL", add = ArgValueCandidates::new(complete::pools))]
     pub(crate) path: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) thresholds: ThresholdArguments,
+    pub(crate) policy: PolicyArguments,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

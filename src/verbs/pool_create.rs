@@ -24,7 +24,7 @@ use thinpool::{CreateOptions, DeviceId, Name, NewDevice};
 pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) -> Result<(), Failure> {
     let [first, ..] = create.paths.as_slice() else { unreachable!("the arguments require a path") };
     let what = format!("the pool {} was not created", first.display());
-    let order = thresholds(create, &what)?;
+    let order = policy(create, &what)?;
     let options = options(create, first, &what)?;
     let size = required_size(create, first, &what)?;
     let asked = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
@@ -41,8 +41,8 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
 }
 
 /// What is to be different from a pool that nobody has set anything of.
-fn thresholds(create: &PoolCreateArguments, what: &str) -> Result<PoolOrder, Failure> {
-    let order = PoolOrder::from(create.thresholds);
+fn policy(create: &PoolCreateArguments, what: &str) -> Result<PoolOrder, Failure> {
+    let order = PoolOrder::from(create.policy);
     match Thresholds::default().with(&order).refusal() {
         None => Ok(order),
         Some(why) => Err(Failure::new(Code::Usage, what, why, "--warn 80 --critical 90")),

@@ -1,4 +1,4 @@
-//! `offshoot pool set POOL --warn PERCENT`: when alerts are raised, kept with the pool.
+//! `offshoot pool set POOL --warn PERCENT`: when alerts are raised, and what a full pool does to writes; kept with the pool.
 
 use super::consent;
 use crate::arguments::PoolSetArguments;
@@ -10,7 +10,7 @@ use crate::wire::{Answer, Ask, PoolOrder};
 use serde_json::json;
 
 pub(super) fn run(pool: &PoolChoice, set: &PoolSetArguments, style: Style) -> Result<(), Failure> {
-    let order = PoolOrder::from(set.thresholds);
+    let order = PoolOrder::from(set.policy);
     if order == PoolOrder::default() {
         let why = "nothing is given that would be different";
         return Err(Failure::new(Code::Usage, "the pool was not changed", why, "--warn PERCENT"));
@@ -24,7 +24,8 @@ pub(super) fn run(pool: &PoolChoice, set: &PoolSetArguments, style: Style) -> Re
             Answer::Status(status) => status,
             other => return Err(unexpected(&other)),
         };
-        let sentence = format!("{}: {}", status.pool, status.thresholds.words());
-        tell(style, "PoolSet", &json!({ "pool": status.pool, "thresholds": status.thresholds }), &sentence)
+        let sentence = format!("{}: {}", status.pool, order.words(&status.thresholds));
+        let body = json!({ "pool": status.pool, "thresholds": status.thresholds, "on_full": status.on_full });
+        tell(style, "PoolSet", &body, &sentence)
     })
 }

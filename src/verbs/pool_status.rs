@@ -84,6 +84,7 @@ fn text(status: &StatusView, state: &str, alerts: &[Alert], style: Style) -> Str
         ("reclaiming", format!("{} of {} layers", status.reclaiming, status.layers)),
         ("generation", status.generation.to_string()),
         ("thresholds", status.thresholds.words()),
+        ("when full", status.on_full.words()),
     ];
     let devices = status.devices.iter().map(|device| {
         let figure = format!("{}: {}, {} free", device.path, size(device.size), size(device.free));

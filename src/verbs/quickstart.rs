@@ -1,8 +1,8 @@
 //! `offshoot quickstart`: a pool, an image, clones and a snapshot, each made by the command that is shown.
 
 use crate::arguments::{
-    CloneArguments, Consent, ImageImportArguments, PoolCreateArguments, SnapshotArguments,
-    ThresholdArguments, View,
+    CloneArguments, Consent, ImageImportArguments, PolicyArguments, PoolCreateArguments, SnapshotArguments,
+    View,
 };
 use crate::failure::{Code, Failure};
 use crate::image_format::ImageFormat;
@@ -27,7 +27,7 @@ pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View) -> Result<()
         paths: vec![file.clone()],
         size,
         name: Some("quickstart".to_owned()),
-        thresholds: ThresholdArguments::default(),
+        policy: PolicyArguments::default(),
     };
     super::pool_create::run(&create, pool.engine, style)?;
     say(&format!("# {} stands for a golden image here: zeros, and a few words", image.display()));

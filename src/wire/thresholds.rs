@@ -1,5 +1,6 @@
 //! When a pool is short of space. Kept with the pool, so that everybody who looks at it says the same.
 
+use super::OnFull;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -34,6 +35,23 @@ pub(crate) struct PoolOrder {
     pub(crate) critical_percent: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) overcommit_max: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) on_full: Option<OnFull>,
+}
+
+impl PoolOrder {
+    /// Whether it asks for other thresholds.
+    pub(crate) fn has_thresholds(&self) -> bool {
+        *self != Self { on_full: self.on_full, ..Self::default() }
+    }
+
+    /// What it has changed, for people.
+    pub(crate) fn words(&self, thresholds: &Thresholds) -> String {
+        let alerts = self.has_thresholds().then(|| thresholds.words());
+        let parts: Vec<String> = alerts.into_iter().chain(self.on_full.map(OnFull::words)).collect();
+        parts.join("; ")
+    }
 }
 
 impl Thresholds {
@@ -87,7 +105,7 @@ mod tests {
     #[test]
     fn what_a_pool_notes_counts_if_it_makes_sense() {
         let usual = Thresholds::default();
-        let strict = PoolOrder { warn_percent: Some(70), critical_percent: Some(80), overcommit_max: None };
+        let strict = PoolOrder { warn_percent: Some(70), critical_percent: Some(80), ..PoolOrder::default() };
         assert_eq!(noted("{\"warn_percent\": 70, \"critical_percent\": 80}"), usual.with(&strict));
         assert_eq!(noted("{\"warn_percent\": 96}"), usual, "after what is critical");
         for text in ["", "[]", "{\"critical_percent\": 101}", "{\"overcommit_max\": -1.0}"] {

@@ -6,6 +6,7 @@ use crate::live::Live;
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a volume is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,14 @@ pub enum Access {
 #[derive(Clone)]
 pub struct Attachment {
     /// Padded, because whole cache lines are what threads share.
-    inner: Arc<CachePadded<Arc<Open>>>,
+    inner: Arc<CachePadded<Handle>>,
+}
+
+/// What one thread has of an open volume.
+struct Handle {
+    open: Arc<Open>,
+    /// Its writes wait for space when the pool is full.
+    is_patient: AtomicBool,
 }
 
 pub(crate) struct Open {
@@ -33,41 +41,59 @@ pub(crate) struct Open {
 
 impl Attachment {
     pub(crate) fn new(core: Arc<Core>, live: Arc<Live>, access: Access, pinned: Option<LayerId>) -> Self {
-        Self { inner: Arc::new(CachePadded::new(Arc::new(Open { core, live, access, pinned }))) }
+        Self::of(Arc::new(Open { core, live, access, pinned }))
+    }
+
+    fn of(open: Arc<Open>) -> Self {
+        Self { inner: Arc::new(CachePadded::new(Handle { open, is_patient: AtomicBool::new(false) })) }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.inner.live
+        &self.inner.open.live
     }
 
     pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
-        Arc::ptr_eq(&self.inner.core, core)
+        Arc::ptr_eq(&self.inner.open.core, core)
     }
 
     /// The same attachment for another thread, whose clones touch nothing this one's touch.
     #[must_use]
     pub fn for_thread(&self) -> Self {
-        Self { inner: Arc::new(CachePadded::new(Arc::clone(&self.inner))) }
+        Self::of(self.inner.open.clone())
+    }
+
+    /// Says whether writes of this attachment's clones wait for space when the pool is full, for as long as
+    /// [`Pool::hold_when_full`](crate::Pool::hold_when_full) allows; not what [`Attachment::for_thread`] made of it. At first
+    /// they do not. Those that wait when nobody is patient any more fail at once.
+    pub fn set_patient(&self, is_patient: bool) {
+        let was_patient = self.inner.is_patient.swap(is_patient, Ordering::SeqCst);
+        if was_patient && !is_patient {
+            self.inner.open.core.announce();
+        }
+    }
+
+    pub(crate) fn is_patient(&self) -> bool {
+        self.inner.is_patient.load(Ordering::SeqCst)
     }
 
     /// Bytes the guest sees; changes when the volume is resized.
     pub fn size(&self) -> u64 {
-        self.inner.live.size()
+        self.inner.open.live.size()
     }
 
     pub fn is_read_only(&self) -> bool {
-        self.inner.access == Access::ReadOnly
+        self.inner.open.access == Access::ReadOnly
     }
 
     /// The name it was opened by, or was renamed to since.
     pub fn name(&self) -> String {
-        self.inner.live.name.lock().clone()
+        self.inner.open.live.name.lock().clone()
     }
 }
 
 impl fmt::Debug for Attachment {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Attachment({}, {:?})", self.name(), self.inner.access)
+        write!(out, "Attachment({}, {:?})", self.name(), self.inner.open.access)
     }
 }
 

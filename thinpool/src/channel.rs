@@ -50,6 +50,10 @@ pub struct Channel {
     slots: Vec<Option<Slot>>,
     vacant: Vec<usize>,
     parked: Vec<usize>,
+    /// Writes that wait for space, without a place among the slots.
+    held: VecDeque<Slot>,
+    /// How many of them, at the front, have not looked again since something has happened.
+    unseen: usize,
     /// Requests that let others go first.
     resting: Vec<usize>,
     /// Operations the device has had no room for yet.
@@ -87,6 +91,8 @@ impl Channel {
             slots: (0..requests).map(|_| None).collect(),
             vacant: (0..requests).rev().collect(),
             parked: Vec::new(),
+            held: VecDeque::new(),
+            unseen: 0,
             resting: Vec::new(),
             outbox: VecDeque::new(),
             completions: Vec::new(),
@@ -167,7 +173,7 @@ impl Channel {
         if !self.listen() {
             return;
         }
-        if self.events_seen != self.core.events.load(Ordering::SeqCst) && !self.parked.is_empty() {
+        if self.has_news() {
             return;
         }
         let descriptors = self.descriptors();
@@ -211,7 +217,7 @@ impl Channel {
 
     /// Requests submitted and not yet answered.
     pub fn in_flight(&self) -> usize {
-        self.slots.len() - self.vacant.len()
+        self.slots.len() - self.vacant.len() + self.held.len()
     }
 
     /// Whether [`Channel::submit`] would take one more request.
@@ -259,6 +265,10 @@ impl Channel {
                     self.slots[index] = Some(slot);
                     return self.parked.push(index);
                 }
+                Flow::Held => {
+                    self.vacant.push(index);
+                    return self.held.push_back(slot);
+                }
                 Flow::Rest => {
                     self.slots[index] = Some(slot);
                     return self.resting.push(index);
@@ -291,14 +301,26 @@ impl Channel {
         }
     }
 
-    /// Parked requests try again when something has happened since they were parked.
+    /// Whether something has happened since requests were parked or held that one of them may wait for.
+    fn has_news(&self) -> bool {
+        let is_somebody_waiting = !self.parked.is_empty() || !self.held.is_empty();
+        is_somebody_waiting && self.core.events.load(Ordering::SeqCst) != self.events_seen
+    }
+
+    /// Parked and held requests try again when something has happened.
     fn look_again(&mut self) {
-        let events = self.core.events.load(Ordering::SeqCst);
-        if self.parked.is_empty() || events == self.events_seen {
-            return;
+        if self.has_news() {
+            self.events_seen = self.core.events.load(Ordering::SeqCst);
+            self.unseen = self.held.len();
+            for index in std::mem::take(&mut self.parked) {
+                self.drive(index);
+            }
         }
-        self.events_seen = events;
-        for index in std::mem::take(&mut self.parked) {
+        while self.unseen > 0
+            && let Some(index) = self.vacant.pop()
+        {
+            self.unseen -= 1;
+            self.slots[index] = self.held.pop_front();
             self.drive(index);
         }
     }
@@ -314,7 +336,7 @@ impl Drop for Channel {
                 break;
             }
         }
-        for slot in self.slots.iter_mut().filter_map(Option::take) {
+        for slot in self.slots.iter_mut().filter_map(Option::take).chain(self.held.drain(..)) {
             update::abandon(&self.core, slot, &self.shared);
         }
         let mut channels = self.core.channels.lock();

@@ -129,6 +129,8 @@ pub struct Status {
     pub kept: u64,
     /// Held by requests in flight.
     pub reserved: u64,
+    /// Writes that wait for space.
+    pub held: u64,
     pub metadata_used: u64,
     pub metadata_free: u64,
     /// The journal, and what of it the next checkpoint will make free.

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::geometry::{Geometry, GroupIndex};
 use crate::grace::Grace;
 use crate::groups::Groups;
+use crate::holds::Holds;
 use crate::ids::{CommitNumber, LayerId, Sequence};
 use crate::journal::Ring;
 use crate::limits::Limits;
@@ -117,6 +118,7 @@ pub(crate) struct Core {
     /// Node blocks freed since the last freeze: reusable after the next superblock.
     pub(crate) freed_nodes: Mutex<Vec<BlockAddress>>,
     pub(crate) needs: Mutex<Needs>,
+    pub(crate) holds: Arc<Holds>,
     /// Nodes that may be dirtied between two checkpoints.
     pub(crate) credits_max: i64,
     /// Nodes that may still be dirtied before a checkpoint must come.
@@ -236,6 +238,11 @@ impl Core {
             } else {
                 nodes.push(address);
             }
+        }
+        drop((groups, quarantine, nodes));
+        // Who waits for space need not wait for the next commit that comes by itself.
+        if self.holds.count() > 0 {
+            self.want_commit();
         }
     }
 

@@ -38,6 +38,7 @@ mod error;
 mod geometry;
 mod grace;
 mod groups;
+mod holds;
 mod ids;
 mod join;
 mod journal;

@@ -12,6 +12,7 @@ use crate::ticket::Ticket;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// An open pool. Clones are handles to the same one.
 #[derive(Clone)]
@@ -39,6 +40,12 @@ impl Pool {
     /// The date that new names get; seconds since 1970. The engine has no clock.
     pub fn tell_time(&self, now_unix: u64) {
         self.core.unix_time.store(now_unix, Ordering::Relaxed);
+    }
+
+    /// Says how long writes of patient attachments wait when the pool is full, before they fail. At first they do not wait.
+    /// What waits already waits as long as was said before.
+    pub fn hold_when_full(&self, longest: Duration) {
+        self.core.holds.set_longest(longest);
     }
 
     /// Opens a volume, snapshot or image version.

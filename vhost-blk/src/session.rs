@@ -154,6 +154,9 @@ impl Session {
             Some(region) => Some(region.part(u16::try_from(index).ok()?, size)?),
             None => None,
         };
+        // What it writes into a full pool waits for space until it is to stop.
+        let attachment = self.attachment.for_thread();
+        attachment.set_patient(true);
         Some(Parts {
             queue,
             memory: self.memory.table()?,
@@ -161,7 +164,7 @@ impl Session {
             call: call(&setup.call)?,
             error: call(&setup.error)?,
             in_flight,
-            attachment: self.attachment.for_thread(),
+            attachment,
             limiter: self.limiter.clone(),
             write_through: !self.features.can_flush() || self.is_write_through(),
         })

@@ -365,6 +365,7 @@ impl Worker {
                     if let Some(served) = found {
                         self.watch.remove(served.ring.kick.as_fd());
                         served.stopping = Some(stopped);
+                        served.ring.attachment.set_patient(false);
                     }
                 }
                 Message::Relimited => {

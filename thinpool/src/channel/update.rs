@@ -11,6 +11,7 @@ use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
 use crate::core::{Core, Stalled};
 use crate::groups::{GroupKind, NoRun, Placement, Run};
+use crate::holds::Hold;
 use crate::ids::CommitNumber;
 use crate::keeper::reclaim;
 use crate::live::Live;
@@ -51,6 +52,8 @@ pub(super) struct Update {
     content: Option<Buffer>,
     /// A grace period has passed since the chunk's range was locked.
     graced: bool,
+    /// It has found no space, and waits.
+    hold: Option<Hold>,
     /// Chunks published.
     published: u32,
 }
@@ -83,6 +86,7 @@ impl Update {
             edges: SmallVec::new(),
             content: None,
             graced: false,
+            hold: None,
             published: 0,
         }
     }
@@ -231,6 +235,7 @@ impl Channel {
             return self.wait_for_space(slot, live, stop);
         }
         let update = update_of(slot);
+        update.hold = None;
         update.skip_hole(&plan);
         update.tasks = plan.tasks;
         update.edges = plan.edges.into_iter().map(|edge| (edge, None)).collect();
@@ -258,7 +263,7 @@ impl Channel {
         short.then_some(NoRun::Full { quarantined })
     }
 
-    /// Leaves the epoch while the keeper finds space; fails when there is none to find.
+    /// Leaves the epoch while the keeper finds space. When there is none to find, somebody else may make some.
     fn wait_for_space(&mut self, slot: &mut Slot, live: &Live, stop: NoRun) -> Flow {
         self.leave_epoch(slot);
         match stop {
@@ -280,11 +285,25 @@ impl Channel {
                 match work {
                     Some(true) => drop(self.core.want_commit()),
                     Some(false) => {}
-                    None => return self.fail_update(slot, live, RequestError::OutOfSpace),
+                    None => return self.hold(slot, live),
                 }
             }
         }
         Flow::Parked
+    }
+
+    fn hold(&mut self, slot: &mut Slot, live: &Live) -> Flow {
+        if self.core.closing.load(Ordering::SeqCst) {
+            return self.fail_update(slot, live, RequestError::ShuttingDown);
+        }
+        let is_patient = slot.attachment.is_patient();
+        let update = update_of(slot);
+        update.hold = if is_patient { self.core.holds.hold(update.hold.take()) } else { None };
+        if update.hold.is_some() {
+            Flow::Held
+        } else {
+            self.fail_update(slot, live, RequestError::OutOfSpace)
+        }
     }
 
     fn read_edges(&mut self, index: usize, slot: &mut Slot) -> Flow {

@@ -1,0 +1,212 @@
+//! Writes that find the pool full and wait for space, for as long as they may.
+
+mod engine;
+
+use blockstore::{Buffer, Durability};
+use engine::{BLOCK, Engine, MIB, limits, n, remove, snapshot, volume};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use thinpool::{Action, Attachment, Command, GeometryOptions, Limits, Request, RequestError};
+
+/// Ticks are milliseconds.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// A full pool whose volume `a` waits for space, and what its waiting writes are told.
+struct Full {
+    engine: Engine,
+    a: Attachment,
+    /// Blocks `a` has.
+    blocks: u64,
+    /// Of writes behind the last block, by their number.
+    replies: BTreeMap<u64, Result<(), RequestError>>,
+}
+
+impl Full {
+    /// `b` has one MiB, `a` all the rest.
+    fn new(limits: Limits) -> Self {
+        let mut engine = Engine::with(64 * MIB, limits, GeometryOptions::default());
+        engine.must(volume("a", 128 * MIB));
+        engine.must(volume("b", MIB));
+        let (a, b) = (engine.attach("a"), engine.attach("b"));
+        engine.write(&b, 0, &vec![2; 1 << 20]).expect("there is space");
+        drop(b);
+        let mut blocks = 0;
+        // A checkpoint gives back what its metadata no longer needs.
+        loop {
+            let end = (blocks..).find(|block| engine.write(&a, block * BLOCK, &[1; 4096]).is_err());
+            let end = end.expect("a pool is full at some time");
+            if end == blocks {
+                break;
+            }
+            blocks = end;
+            engine.must(Command::Settle);
+        }
+        engine.pool.hold_when_full(LONGEST);
+        a.set_patient(true);
+        Self { engine, a, blocks, replies: BTreeMap::new() }
+    }
+
+    /// A write of the block that is so many behind the last.
+    fn submit(&mut self, number: u64) {
+        let (buffer, durability) = (Buffer::from_slice(&[3; 4096]), Durability::Cached);
+        let offset = (self.blocks + number) * BLOCK;
+        self.ask(number, Action::Write { offset, buffer, durability });
+    }
+
+    fn ask(&mut self, tag: u64, action: Action) {
+        let request = Request { tag, attachment: self.a.clone(), action };
+        self.engine.channel.submit(request).expect("the channel has room");
+    }
+
+    fn poll(&mut self) {
+        let mut replies = Vec::new();
+        self.engine.channel.poll(&mut replies);
+        self.replies.extend(replies.into_iter().map(|reply| (reply.tag, reply.result.map(drop))));
+    }
+
+    fn ticks(&mut self, count: u32) {
+        for _ in 0..count {
+            self.engine.tick();
+            self.poll();
+        }
+    }
+
+    fn must(&mut self, command: Command) {
+        let ticket = self.engine.pool.submit(command);
+        for _ in 0..400 {
+            self.ticks(1);
+            if let Some(outcome) = ticket.take() {
+                return drop(outcome.expect("nothing is in its way"));
+            }
+        }
+        panic!("the command does not end: {:#?}", self.engine.status());
+    }
+}
+
+#[test]
+fn a_write_waits_until_something_is_removed() {
+    let mut full = Full::new(limits());
+    (0..100).for_each(|number| full.submit(number));
+    full.ticks(100);
+    assert_eq!((full.replies.len(), full.engine.status().held), (0, 100));
+    full.must(remove("b"));
+    full.ticks(200);
+    assert!(full.replies.len() == 100 && full.replies.values().all(Result::is_ok), "{:?}", full.replies);
+    assert_eq!(full.engine.status().held, 0);
+    let (a, behind) = (full.a.clone(), full.blocks * BLOCK);
+    assert_eq!(full.engine.read(&a, behind, 100 * 4096), [3; 100 * 4096]);
+    full.engine.assert_clean();
+}
+
+#[test]
+fn a_write_waits_until_the_pool_grows() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    full.ticks(100);
+    assert!(full.replies.is_empty());
+    full.must(Command::Extend { bytes: 128 * MIB });
+    full.ticks(10);
+    assert_eq!(full.replies[&0], Ok(()));
+    full.engine.assert_clean();
+}
+
+#[test]
+fn a_write_fails_when_it_has_waited_long_enough_and_not_before() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    full.ticks(300);
+    full.submit(1);
+    full.ticks(199);
+    assert!(full.replies.is_empty(), "{:?}", full.replies);
+    full.ticks(3);
+    assert_eq!(full.replies.keys().collect::<Vec<_>>(), [&0], "the other came later");
+    full.ticks(300);
+    assert_eq!(full.replies[&0], Err(RequestError::OutOfSpace));
+    assert_eq!(full.replies[&1], Err(RequestError::OutOfSpace));
+    assert_eq!(full.engine.status().held, 0);
+    full.engine.assert_clean();
+}
+
+#[test]
+fn nobody_waits_who_is_not_told_to() {
+    let mut full = Full::new(limits());
+    full.a.set_patient(false);
+    full.submit(0);
+    full.poll();
+    assert_eq!(full.replies[&0], Err(RequestError::OutOfSpace), "an impatient attachment");
+    full.a.set_patient(true);
+    full.engine.pool.hold_when_full(Duration::ZERO);
+    full.submit(1);
+    full.poll();
+    assert_eq!(full.replies[&1], Err(RequestError::OutOfSpace), "a pool that lets nobody wait");
+}
+
+#[test]
+fn the_wait_ends_with_the_patience_of_the_attachment_and_of_no_other() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    let other = full.a.for_thread();
+    other.set_patient(true);
+    other.set_patient(false);
+    full.ticks(2);
+    assert!(full.replies.is_empty(), "another thread's attachment");
+    full.a.set_patient(false);
+    full.poll();
+    assert_eq!(full.replies[&0], Err(RequestError::OutOfSpace));
+}
+
+/// Waiting writes hold no place on the channel, however many they are.
+#[test]
+fn others_go_on_while_more_writes_wait_than_the_channel_has_places() {
+    let mut full = Full::new(Limits { requests_max: 4, ..limits() });
+    for number in 0..50 {
+        full.submit(number);
+    }
+    let a = full.a.clone();
+    assert_eq!(full.engine.read(&a, 0, 4096), [1; 4096]);
+    full.engine.write(&a, 0, &[9; 4096]).expect("an owned block is written in place");
+    full.engine.write(&a, 100, &[9; 50]).expect("a part of one too");
+    full.engine.flush(&a);
+    full.must(snapshot("a@s"));
+    assert_eq!((full.replies.len(), full.engine.status().held), (0, 50));
+    // What a trim takes away is freed by all that have it.
+    full.must(remove("a@s"));
+    full.must(Command::Settle);
+    full.ask(50, Action::Trim { offset: 0, length: 100 * BLOCK, durability: Durability::Cached });
+    full.ticks(300);
+    assert!(full.replies.len() == 51 && full.replies.values().all(Result::is_ok), "{:?}", full.replies);
+    full.engine.assert_clean();
+}
+
+#[test]
+fn every_wait_ends_also_when_the_channel_has_fewer_places() {
+    let mut full = Full::new(Limits { requests_max: 4, ..limits() });
+    (0..50).for_each(|number| full.submit(number));
+    full.ticks(510);
+    assert_eq!(full.replies.len(), 50);
+    assert!(full.replies.values().all(|reply| *reply == Err(RequestError::OutOfSpace)));
+}
+
+#[test]
+fn closing_the_pool_ends_the_wait() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    full.must(Command::Close);
+    full.poll();
+    assert_eq!(full.replies[&0], Err(RequestError::ShuttingDown));
+}
+
+#[test]
+fn a_channel_that_goes_away_takes_its_waiting_writes_with_it() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    assert_eq!(full.engine.status().held, 1);
+    full.engine.channel = full.engine.pool.channel().expect("there are lanes");
+    assert_eq!(full.engine.status().held, 0);
+    let (a, last) = (full.a.clone(), full.blocks - 1);
+    full.a.set_patient(false);
+    full.engine.trim(&a, last * BLOCK, 2 * BLOCK).expect("nobody has the range locked");
+    full.engine.must(remove("b"));
+    full.engine.assert_clean();
+    assert!(full.engine.pool.entry(&n("b")).is_none());
+}
