@@ -14,6 +14,7 @@ mod plan;
 mod read;
 mod shape;
 mod slot;
+mod space;
 mod update;
 
 use crate::core::Core;

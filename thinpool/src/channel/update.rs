@@ -13,7 +13,6 @@ use crate::core::{Core, Stalled};
 use crate::groups::{GroupKind, NoRun, Placement, Run};
 use crate::holds::Hold;
 use crate::ids::CommitNumber;
-use crate::keeper::reclaim;
 use crate::live::Live;
 use crate::mutants::{self, Mutant};
 use crate::range_lock::RangeTicket;
@@ -53,7 +52,7 @@ pub(super) struct Update {
     /// A grace period has passed since the chunk's range was locked.
     graced: bool,
     /// It has found no space, and waits.
-    hold: Option<Hold>,
+    pub(super) hold: Option<Hold>,
     /// Chunks published.
     published: u32,
 }
@@ -251,61 +250,6 @@ impl Channel {
         self.read_edges(index, slot)
     }
 
-    /// Whether there is no metadata for new blocks. What a checkpoint is about to give back is worth waiting for.
-    fn metadata_stop(&self) -> Option<NoRun> {
-        let groups = self.core.groups.lock();
-        let quarantined = groups.counts().metadata.quarantined;
-        let short = groups.is_metadata_short();
-        drop(groups);
-        if short && quarantined > BlockCount(0) {
-            self.core.need(|needs| needs.checkpoint = true);
-        }
-        short.then_some(NoRun::Full { quarantined })
-    }
-
-    /// Leaves the epoch while the keeper finds space. When there is none to find, somebody else may make some.
-    fn wait_for_space(&mut self, slot: &mut Slot, live: &Live, stop: NoRun) -> Flow {
-        self.leave_epoch(slot);
-        match stop {
-            NoRun::NeedsLoad(group) => self.core.need(|needs| needs.load.extend([group])),
-            NoRun::NeedsAllocation(group) => self.core.need(|needs| needs.activate.extend([group])),
-            NoRun::Full { quarantined } if quarantined > BlockCount(0) => {
-                let durable = self.core.durable();
-                let newest = self.core.quarantine.lock().back().map(|freed| freed.sequence);
-                if newest > Some(durable) {
-                    self.core.want_commit();
-                }
-            }
-            NoRun::Full { .. } => {
-                let durable = self.core.durable();
-                // A layer that was deleted gives its blocks back while it is swept.
-                let work = self.core.with_catalog(|catalog| {
-                    reclaim::has_work(catalog).then(|| reclaim::is_stuck(catalog, durable))
-                });
-                match work {
-                    Some(true) => drop(self.core.want_commit()),
-                    Some(false) => {}
-                    None => return self.hold(slot, live),
-                }
-            }
-        }
-        Flow::Parked
-    }
-
-    fn hold(&mut self, slot: &mut Slot, live: &Live) -> Flow {
-        if self.core.closing.load(Ordering::SeqCst) {
-            return self.fail_update(slot, live, RequestError::ShuttingDown);
-        }
-        let is_patient = slot.attachment.is_patient();
-        let update = update_of(slot);
-        update.hold = if is_patient { self.core.holds.hold(update.hold.take()) } else { None };
-        if update.hold.is_some() {
-            Flow::Held
-        } else {
-            self.fail_update(slot, live, RequestError::OutOfSpace)
-        }
-    }
-
     fn read_edges(&mut self, index: usize, slot: &mut Slot) -> Flow {
         let sources: Few<Option<BlockAddress>> =
             update_of(slot).edges.iter().map(|(edge, _)| edge.source).collect();
@@ -411,7 +355,7 @@ impl Channel {
         Flow::Parked
     }
 
-    fn fail_update(&mut self, slot: &mut Slot, live: &Live, failure: RequestError) -> Flow {
+    pub(super) fn fail_update(&mut self, slot: &mut Slot, live: &Live, failure: RequestError) -> Flow {
         let update = update_of(slot);
         give_back(&self.core, update);
         unlock(&self.core, update, live);
@@ -431,7 +375,7 @@ pub(super) fn abandon(core: &Core, mut slot: Slot, shared: &ChannelShared) {
     }
 }
 
-fn update_of(slot: &mut Slot) -> &mut Update {
+pub(super) fn update_of(slot: &mut Slot) -> &mut Update {
     let Work::Update(update) = &mut slot.work else { unreachable!("the caller matched on the work") };
     update
 }
