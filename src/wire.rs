@@ -27,7 +27,7 @@ pub(crate) use io::IoView;
 pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use order::{
     CloneOrder, ExportChange, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder,
-    SnapshotOrder, VolumeOrder,
+    SeedOrder, SnapshotOrder, VolumeOrder,
 };
 pub(crate) use plan::PlanView;
 pub(crate) use thresholds::{PROPERTY as THRESHOLDS, PoolOrder, Thresholds};
