@@ -5,6 +5,7 @@ use crate::failure::{Code, Failure, sentence};
 use crate::handler::parse_name;
 use crate::output::say;
 use crate::run_directory::RunDirectory;
+use crate::seed;
 use crate::state_directory::StateDirectory;
 use crate::wire::{ExportChange, ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
@@ -163,7 +164,8 @@ impl Doors {
     fn start(&self, order: &ExportOrder) -> Result<ExportView, Failure> {
         let what = format!("{} was not exported", order.name);
         let name = parse_name(&order.name, &what)?;
-        let never_changes = name.point().is_some();
+        let is_seed = self.pool.entry(&name).is_some_and(|entry| seed::clone_of(&entry.properties).is_some());
+        let never_changes = name.point().is_some() || is_seed;
         let access = if order.read_only || never_changes { Access::ReadOnly } else { Access::ReadWrite };
         let socket =
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));

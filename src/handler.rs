@@ -7,9 +7,11 @@ use crate::failure::{Code, Failure, after};
 use crate::image_export;
 use crate::import;
 use crate::labels;
+use crate::plan;
+use crate::seed::{self, Seeds};
 use crate::wire::{
-    Answer, Ask, EntryList, EntryView, ExportList, LabelOrder, ON_FULL, PoolOrder, RemoveOrder, RemovedView,
-    StatusView, THRESHOLDS, Thresholds, VolumeOrder,
+    Answer, Ask, CloneOrder, EntryList, EntryView, ExportList, LabelOrder, ON_FULL, PoolOrder, RemoveOrder,
+    RemovedView, StatusView, THRESHOLDS, Thresholds, VolumeOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,15 +85,7 @@ pub(crate) fn handle(held: &Held, ask: Ask, watcher: &mut dyn Watcher) -> Result
         Ask::CreateVolumes(order) => create_volumes(held, &order, watcher),
         Ask::Remove(order) => remove(held, &order, watcher),
         Ask::Label(order) => label(held, &order, watcher, &what).map(|()| Answer::Done),
-        Ask::Clone(order) => {
-            let names = parse_names(&order.names, &what)?;
-            check_labels(&order.labels, &what)?;
-            let source = parse_name(&order.source, &what)?;
-            let command = Command::Clone { source, names: names.clone(), size: order.size };
-            held.run(command, watcher, &what)?;
-            set_labels(held, &names, &order.labels, watcher)?;
-            Ok(Answer::Done)
-        }
+        Ask::Clone(order) => clone_volumes(held, &order, watcher, &what),
         Ask::Resize(order) => {
             let name = parse_name(&order.name, &what)?;
             held.run(Command::Resize { name: name.clone(), size: order.size }, watcher, &what)?;
@@ -185,19 +179,68 @@ fn create_volumes(held: &Held, order: &VolumeOrder, watcher: &mut dyn Watcher) -
     Ok(Answer::Done)
 }
 
+/// All clones are one commit. Their seeds are there before it, and are removed again if it is not made.
+fn clone_volumes(
+    held: &Held,
+    order: &CloneOrder,
+    watcher: &mut dyn Watcher,
+    what: &str,
+) -> Result<Answer, Failure> {
+    let names = parse_names(&order.names, what)?;
+    check_labels(&order.labels, what)?;
+    let source = parse_name(&order.source, what)?;
+    let made = match &order.seed {
+        Some(seed) => {
+            plan::cloning(held, order, what)?;
+            Some(Seeds::check(seed, &names, what)?.make(&held.pool, what)?)
+        }
+        None => None,
+    };
+    let command = Command::Clone { source, names: names.clone(), size: order.size };
+    if let Err(failure) = held.run(command, watcher, what) {
+        return Err(match made {
+            Some(seeds) => seeds.abandon(failure),
+            None => failure,
+        });
+    }
+    set_labels(held, &names, &order.labels, watcher)?;
+    Ok(Answer::Done)
+}
+
 /// Goes on after a failure: each name is its own command.
 fn remove(held: &Held, order: &RemoveOrder, watcher: &mut dyn Watcher) -> Result<Answer, Failure> {
     let mut removed = RemovedView { names: Vec::new(), failures: Vec::new() };
-    for text in &order.names {
+    for text in seed::without_those_of(&order.names, &held.pool) {
         let what = format!("{text} was not removed");
-        let one = parse_name(text, &what)
-            .and_then(|name| held.run(Command::Remove { name, recursive: order.recursive }, watcher, &what));
+        let one =
+            parse_name(text, &what).and_then(|name| remove_one(held, name, order.recursive, watcher, &what));
         match one {
-            Ok(_) => removed.names.push(text.clone()),
+            Ok(names) => removed.names.extend(names),
             Err(failure) => removed.failures.push(failure),
         }
     }
     Ok(Answer::Removed(removed))
+}
+
+/// Returns what went: the name, and the seed of a clone with it.
+fn remove_one(
+    held: &Held,
+    name: Name,
+    recursive: bool,
+    watcher: &mut dyn Watcher,
+    what: &str,
+) -> Result<Vec<String>, Failure> {
+    let seed = seed::of(&held.pool, &name);
+    if let Some(seed) = seed.as_ref().filter(|seed| seed.attached) {
+        let (name, why) = (seed.name.to_string(), "it is open; close its exports first".to_owned());
+        return Err(explain::engine(what, &thinpool::Error::Busy { name, why }));
+    }
+    let text = name.to_string();
+    held.run(Command::Remove { name, recursive }, watcher, what)?;
+    let Some(seed) = seed else { return Ok(vec![text]) };
+    let what = format!("{text} was removed, and its seed {} was not", seed.name);
+    seed::remove(&held.pool, &seed.name).map_err(|error| after(1)(explain::engine(what, &error)))?;
+    Ok(vec![text, seed.name.to_string()])
 }
 
 fn label(held: &Held, order: &LabelOrder, watcher: &mut dyn Watcher, what: &str) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ pub(crate) struct Record {
     pub(crate) pid: Option<i32>,
     /// The command, such as `clone create`.
     pub(crate) command: String,
-    /// All that was asked, word for word.
+    /// All that was asked, word for word, without what is in seeds.
     #[schema(value_type = Object)]
     pub(crate) order: serde_json::Value,
     /// The job it was, if it was one.
@@ -142,8 +142,7 @@ impl History {
             Ok(value) => failure_in(value),
             Err(failure) => Some(failure.clone()),
         };
-        let order = serde_json::to_value(ask).unwrap_or_default();
-        self.note(&Record::new(pool, author, ask.word(), order, start, failure));
+        self.note(&Record::new(pool, author, ask.word(), order_of(ask), start, failure));
         result
     }
 
@@ -219,10 +218,22 @@ fn open_whole(path: &Path) -> io::Result<File> {
     }
 }
 
+/// What was asked, without what is in seeds: that may be keys and passwords.
+fn order_of(ask: &Ask) -> serde_json::Value {
+    let mut order = serde_json::to_value(ask).unwrap_or_default();
+    if let Some(seed) = order.get_mut("seed") {
+        *seed = left_out(seed);
+    }
+    order
+}
+
+fn left_out(value: &serde_json::Value) -> serde_json::Value {
+    serde_json::json!({ "left_out_bytes": value.to_string().len() })
+}
+
 /// What was asked, unless that is so long that a few of it would push everything else out of the files.
 fn bounded(order: serde_json::Value) -> serde_json::Value {
-    let length = order.to_string().len();
-    if length <= ORDER_BYTES_MAX { order } else { serde_json::json!({ "left_out_bytes": length }) }
+    if order.to_string().len() <= ORDER_BYTES_MAX { order } else { left_out(&order) }
 }
 
 fn shortened(mut failure: Failure) -> Failure {

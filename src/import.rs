@@ -22,8 +22,7 @@ use crate::failure::{Code, Failure};
 use crate::handler::{Watcher, parse_name};
 use crate::wire::{Base, ImportOrder, ImportView};
 pub(crate) use compare::{Fate, compare};
-use scratch::Scratch;
-pub(crate) use scratch::remove_leftovers;
+pub(crate) use scratch::{Scratch, remove_leftovers};
 use source::Source;
 use thinpool::{Entry, EntryKind, Name, Pool};
 

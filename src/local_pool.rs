@@ -9,6 +9,7 @@ use crate::output::say;
 use crate::pool_devices::PoolDevices;
 use crate::random;
 use crate::run_directory::RunDirectory;
+use crate::seed;
 use crate::wire::OnFull;
 use cow_tree::units::PoolId;
 use std::io;
@@ -94,6 +95,11 @@ impl LocalPool {
             Ok(0) => {}
             Ok(count) => say(&format!("note: removed what {count} unfinished imports had left behind")),
             Err(error) => say(&format!("note: what an unfinished import left behind stays: {error}")),
+        }
+        match seed::remove_leftovers(&self.pool) {
+            Ok(0) => {}
+            Ok(count) => say(&format!("note: removed {count} seeds without a clone")),
+            Err(error) => say(&format!("note: a seed without a clone stays: {error}")),
         }
     }
 }

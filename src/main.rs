@@ -56,6 +56,7 @@ mod reason;
 mod registry;
 mod rendezvous;
 mod run_directory;
+mod seed;
 mod service_manager;
 mod size;
 mod speed;

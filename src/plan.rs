@@ -5,9 +5,10 @@ use crate::doors::Doors;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, describe, parse_name, parse_names, thresholds};
-use crate::size::Iec;
+use crate::seed::{self, Seeds};
+use crate::size::{GRAIN_BYTES, Iec};
 use crate::speed::words as speed_words;
-use crate::wire::{Ask, KindView, PlanView, RemoveOrder};
+use crate::wire::{Ask, CloneOrder, KindView, PlanView, RemoveOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use thinpool::{Entry, EntryKind, Name};
 
@@ -21,21 +22,7 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
             let summary = format!("creates {} of {}", number(&order.names, "volume"), Iec(order.size));
             Ok(PlanView { provisions, ..PlanView::quiet(summary, &order.names) })
         }
-        Ask::Clone(order) => {
-            let source = view.existing(&order.source)?;
-            if source.kind == EntryKind::Volume {
-                let why =
-                    format!("{} is a volume; clones are made from a snapshot or a version", order.source);
-                let next = format!("offshoot snap create {}@base", order.source);
-                return Err(Failure::new(Code::Usage, what.clone(), why, next));
-            }
-            view.vacant(&order.names)?;
-            let size = order.size.unwrap_or(source.size);
-            let provisions = size.saturating_mul(count(order.names.len()));
-            let summary =
-                format!("clones {} of {} from {}", number(&order.names, "volume"), Iec(size), order.source);
-            Ok(PlanView { provisions, ..PlanView::quiet(summary, &order.names) })
-        }
+        Ask::Clone(order) => view.cloning(order),
         Ask::Snapshot(order) => {
             view.vacant(&order.names)?;
             let mut volumes = BTreeSet::new();
@@ -119,6 +106,11 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
     }
 }
 
+/// The same for new clones alone.
+pub(crate) fn cloning(held: &Held, order: &CloneOrder, what: &str) -> Result<PlanView, Failure> {
+    Survey { entries: by_name(held), what }.cloning(order)
+}
+
 struct Survey<'a> {
     entries: BTreeMap<String, Entry>,
     what: &'a str,
@@ -133,17 +125,62 @@ impl Survey<'_> {
 
     fn vacant(&self, names: &[String]) -> Result<(), Failure> {
         let names = parse_names(names, self.what)?;
-        match names.iter().map(Name::to_string).find(|name| self.entries.contains_key(name)) {
-            Some(taken) => Err(explain::engine(self.what, &thinpool::Error::Exists(taken))),
-            None => Ok(()),
+        let mut seen = BTreeSet::new();
+        for name in names.iter().map(Name::to_string) {
+            if self.entries.contains_key(&name) {
+                return Err(explain::engine(self.what, &thinpool::Error::Exists(name)));
+            }
+            if let Some(twice) = seen.replace(name) {
+                let twice = thinpool::Error::Invalid(format!("{twice} is named twice"));
+                return Err(explain::engine(self.what, &twice));
+            }
         }
+        Ok(())
+    }
+
+    fn cloning(&self, order: &CloneOrder) -> Result<PlanView, Failure> {
+        let source = self.existing(&order.source)?;
+        if source.kind == EntryKind::Volume {
+            let why = format!("{} is a volume; clones are made from a snapshot or a version", order.source);
+            let next = format!("offshoot snap create {}@base", order.source);
+            return Err(Failure::new(Code::Usage, self.what, why, next));
+        }
+        let size = order.size.unwrap_or(source.size);
+        if size < source.size || !size.is_multiple_of(GRAIN_BYTES) {
+            let why =
+                format!("a clone of {} has {} bytes at least, and whole blocks", source.name, source.size);
+            return Err(explain::engine(self.what, &thinpool::Error::Invalid(why)));
+        }
+        let clones = parse_names(&order.names, self.what)?;
+        let seeds = order.seed.as_ref().map(|seed| Seeds::check(seed, &clones, self.what)).transpose()?;
+        let seeds = seeds.map(|seeds| seeds.names()).unwrap_or_default();
+        let names = [order.names.as_slice(), &seeds].concat();
+        self.vacant(&names)?;
+        let mut summary =
+            format!("clones {} of {} from {}", number(&order.names, "volume"), Iec(size), order.source);
+        match seeds.as_slice() {
+            [] => {}
+            [one] => summary.push_str(&format!(", with its seed {one}")),
+            [first, .., last] => summary.push_str(&format!(", with their seeds {first} to {last}")),
+        }
+        let provisions = size.saturating_mul(count(order.names.len()));
+        let provisions = provisions.saturating_add(seed::BYTES.saturating_mul(count(seeds.len())));
+        Ok(PlanView { provisions, ..PlanView::quiet(summary, &names) })
     }
 
     fn removal(&self, held: &Held, order: &RemoveOrder) -> Result<PlanView, Failure> {
         let doomed: Vec<&Entry> =
             order.names.iter().map(|name| self.existing(name)).collect::<Result<_, _>>()?;
         let mut gone: BTreeSet<String> = order.names.iter().cloned().collect();
-        let volumes: BTreeSet<String> = gone.iter().filter(|name| !name.contains('@')).cloned().collect();
+        // A seed takes its snapshots with it, whatever was said.
+        let mut seeds: Vec<Entry> =
+            doomed.iter().filter_map(|entry| seed::of(&held.pool, &entry.name)).collect();
+        let mut volumes: BTreeSet<String> = seeds.iter().map(|seed| seed.name.to_string()).collect();
+        if order.recursive {
+            volumes.extend(gone.iter().filter(|name| !name.contains('@')).cloned());
+        }
+        seeds.retain(|seed| !gone.contains(&seed.name.to_string()));
+        let with_seeds: Vec<String> = seeds.iter().map(|seed| seed.name.to_string()).collect();
         let is_snapshot_of_one = |entry: &&Entry| {
             entry.kind == EntryKind::Snapshot
                 && volumes.contains(entry.name.base())
@@ -151,16 +188,20 @@ impl Survey<'_> {
         };
         let with: Vec<String> =
             self.entries.values().filter(is_snapshot_of_one).map(|entry| entry.name.to_string()).collect();
-        let subject = match doomed.as_slice() {
+        let mut subject = match doomed.as_slice() {
             [one] => format!("this removes the {} {}", KindView::from(one.kind).word(), one.name),
             many => format!("this removes {} names", many.len()),
         };
-        let snapshots = if order.recursive { with.len() } else { 0 };
-        if order.recursive {
-            gone.extend(with);
+        match with_seeds.as_slice() {
+            [] => {}
+            [one] => subject.push_str(&format!(" with its seed {one}")),
+            many => subject.push_str(&format!(" with {} seeds", many.len())),
         }
-        let frees: Option<u64> =
-            if snapshots > 0 { None } else { doomed.iter().map(|entry| entry.gives_back).sum() };
+        let snapshots = with.len();
+        gone.extend(with);
+        gone.extend(with_seeds.iter().cloned());
+        let all = doomed.into_iter().chain(&seeds);
+        let frees: Option<u64> = if snapshots > 0 { None } else { all.map(|entry| entry.gives_back).sum() };
         let stops_exports = exported(held, |name| gone.contains(name));
         let made_from = |entry: &&Entry| {
             !gone.contains(&entry.name.to_string())
@@ -181,7 +222,7 @@ impl Survey<'_> {
             frees,
             stops_exports,
             clones,
-            ..PlanView::quiet(summary, &order.names)
+            ..PlanView::quiet(summary, &[order.names.as_slice(), &with_seeds].concat())
         })
     }
 }

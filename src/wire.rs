@@ -29,7 +29,7 @@ pub(crate) use job::{JobList, JobState, JobView};
 pub(crate) use on_full::{OnFull, PROPERTY as ON_FULL};
 pub(crate) use order::{
     CloneOrder, ExportChange, ExportOrder, GrowOrder, LabelOrder, RemoveOrder, ResizeOrder, RollbackOrder,
-    SnapshotOrder, VolumeOrder,
+    SeedOrder, SnapshotOrder, VolumeOrder,
 };
 pub(crate) use plan::PlanView;
 pub(crate) use thresholds::{PROPERTY as THRESHOLDS, PoolOrder, Thresholds};

@@ -99,7 +99,7 @@ pub(crate) enum VolumeVerb {
 pub(crate) enum CloneVerb {
     /// Make volumes from an image version or a snapshot, all or none
     #[command(
-        after_help = "Example:\n  offshoot clone create p0/golden@v1 'desk-{01..25}' --size 200G -L env=lab"
+        after_help = "Examples:\n  offshoot clone create p0/golden@v1 'desk-{01..25}' --size 200G -L env=lab\n  offshoot clone create p0/debian@v1 'ci-{1..8}' --seed user-data.yaml"
     )]
     Create(CloneArguments),
     /// List clones
@@ -176,6 +176,12 @@ pub(crate) struct CloneArguments {
     /// A label of the new volumes
     #[arg(short = 'L', long = "label", value_name = "KEY=VALUE", value_parser = labels::parse_new)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Make a disk NAME-seed for each, which tells cloud-init its name, that it is a new machine, and this user data
+    #[arg(long, value_name = "USER-DATA")]
+    pub(crate) seed: Option<PathBuf>,
+    /// A network configuration of cloud-init for all of them
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    pub(crate) seed_network: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

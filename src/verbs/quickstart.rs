@@ -51,6 +51,8 @@ pub(super) fn run(pool: &PoolChoice, directory: &Path, view: &View) -> Result<()
         names: vec!["desk-{01..03}".to_owned()],
         size: None,
         labels: Vec::new(),
+        seed: None,
+        seed_network: None,
         consent: Consent::default(),
     };
     super::clone::run(&own, clone, style)?;

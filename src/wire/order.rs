@@ -27,6 +27,20 @@ pub(crate) struct CloneOrder {
     pub(crate) size: Option<u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// Each gets one, under its name with `-seed` behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<SeedOrder>,
+}
+
+/// A disk beside a clone that tells cloud-init which machine it is: user data, and an identity of its own (NoCloud).
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeedOrder {
+    /// Begins with `#cloud-config`, `#!`, or what else cloud-init knows; 512 KiB at most.
+    pub(crate) user_data: String,
+    /// For cloud-init, in its version 1 or 2; 64 KiB at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network_config: Option<String>,
 }
 
 /// Snapshots, each `volume@snapshot`, all at one instant or none.

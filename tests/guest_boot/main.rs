@@ -47,7 +47,8 @@ impl Setting {
         make.args(["-q", "-t", "ext4", "-d"]).arg(place.path("files")).arg(&image);
         assert!(make.status().expect("e2fsprogs are installed").success());
         place.ok(&["image", "import", "img@v1", "disk.raw"]);
-        place.ok(&["clone", "create", "img@v1", "desk"]);
+        fs::write(place.path("user.yaml"), "#cloud-config\n").expect("written");
+        place.ok(&["clone", "create", "img@v1", "desk", "--seed", "user.yaml"]);
         let mut setting = Self { place, daemon: None };
         setting.serve();
         setting
@@ -67,10 +68,13 @@ impl Setting {
         self.daemon.take().expect("it runs").kill();
     }
 
-    /// A virtual machine that runs this function of `scripts/guest-init`.
+    /// A virtual machine on the clone that runs this function of `scripts/guest-init`.
     fn boot(&self, function: &str) -> Machine {
+        self.boot_on(&[self.socket()], function)
+    }
+
+    fn boot_on(&self, disks: &[PathBuf], function: &str) -> Machine {
         let kit = kit();
-        let socket = self.socket();
         let mut command = Command::new("timeout");
         command
             .args([PATIENCE_S, "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"])
@@ -82,10 +86,13 @@ impl Setting {
             .arg("-initrd")
             .arg(kit.join("initrd"))
             .args(["-append", &format!("console=ttyS0 panic=-1 quiet {function}")])
-            .args(["-chardev", &format!("socket,id=c0,path={},reconnect=1", socket.display())])
-            .args(["-device", "vhost-user-blk-pci,chardev=c0,num-queues=2,queue-size=128"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        for (number, socket) in disks.iter().enumerate() {
+            let device = format!("vhost-user-blk-pci,chardev=c{number},num-queues=2,queue-size=128");
+            let chardev = format!("socket,id=c{number},path={},reconnect=1", socket.display());
+            command.args(["-chardev", &chardev, "-device", &device]);
+        }
         let mut child = command.spawn().expect("qemu-system-x86 is installed");
         let console = BufReader::new(child.stdout.take().expect("piped"));
         Machine { child, console, seen: Vec::new() }
@@ -166,6 +173,15 @@ fn a_linux_guest_mounts_writes_trims_and_reads_its_clone() {
         "end",
     ];
     assert_eq!(steps, expected);
+    setting.end();
+}
+
+#[test]
+fn a_linux_guest_finds_its_seed_by_its_label_and_reads_it() {
+    let setting = Setting::new();
+    let seed = PathBuf::from(setting.place.ok(&["export", "start", "desk-seed"]).trim_end());
+    let steps = setting.boot_on(&[setting.socket(), seed], "guest=seed").steps();
+    assert_eq!(steps, ["label", "read-only", "mount", "meta-data", "user-data", "no-errors", "end"]);
     setting.end();
 }
 
