@@ -412,6 +412,7 @@ fn nobody_keeps_others_out_by_connecting() {
     assert_eq!(last.read(&mut [0]).expect("hung up on"), 0);
     assert!(descriptors() < 150, "{}", descriptors());
     drop(crowd);
-    place.ok(&["ls"]);
+    // The daemon hears of it a moment later.
+    assert!((0..100).any(|_| place.run(&["ls"]).code == Some(0)), "the seats are free again");
     assert_eq!(daemon.stop().code, Some(0));
 }
