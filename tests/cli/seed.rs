@@ -1,10 +1,7 @@
 //! Seeds of clones: what real tools find in them, what is refused, and that a seed comes and goes with its clone.
 
-mod api_client;
-mod cli_program;
-
-use api_client::{call, socket_in};
-use cli_program::{Ended, Place};
+use crate::api_client::{call, socket_in};
+use crate::cli_program::{Ended, Place};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -206,7 +203,7 @@ fn after_a_kill_every_clone_has_its_seed_or_there_are_neither() {
         let mut command = place.command(&words).spawn().expect("started");
         while names(&place).len() < killed_at && command.try_wait().expect("our own").is_none() {}
         daemon.kill();
-        drop(cli_program::end(command));
+        drop(crate::cli_program::end(command));
         let daemon = place.serve(&[]);
         let left = names(&place);
         println!("killed with {killed_at} names there: {} are left", left.len());

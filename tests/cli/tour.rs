@@ -1,8 +1,6 @@
 //! The commands on a good day: with a daemon and without one, and the same either way.
 
-mod cli_program;
-
-use cli_program::Place;
+use crate::cli_program::Place;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};

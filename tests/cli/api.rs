@@ -1,11 +1,8 @@
 //! The API of a daemon: who it answers, what it takes from whoever gets in, jobs, several pools, and what is still there after
 //! the daemon was killed.
 
-mod api_client;
-mod cli_program;
-
-use api_client::{Answer, call, hear, raw, socket_in};
-use cli_program::{Daemon, Place, end};
+use crate::api_client::{Answer, call, hear, raw, socket_in};
+use crate::cli_program::{Daemon, Place, end};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
@@ -184,7 +181,7 @@ fn roles_bound_what_other_users_may_do() {
         fs::write(&config, text).expect("written");
         let mut command = place.command(&["serve", "--config", config.to_str().expect("text")]);
         let daemon = Daemon::start(command.env_remove("OFFSHOOT_POOL"));
-        let code = |ended: &cli_program::Ended| ended.code;
+        let code = |ended: &crate::cli_program::Ended| ended.code;
         assert_eq!(code(&as_nobody(&["ls"])) == Some(0), may_look, "{role}");
         let name = format!("by-{}", if role.is_empty() { "nobody" } else { role });
         let made = as_nobody(&["volume", "create", &name, "--size", "1M"]);

@@ -1,14 +1,10 @@
 //! Pools on several files, as operators meet them: made, filled, moved, grown, and each way a file can be the wrong one.
 
-mod cli_program;
-mod nbd_client;
-mod vhost_client;
-
-use cli_program::Place;
-use nbd_client::{read_block, write_block};
+use crate::cli_program::Place;
+use crate::nbd_client::{read_block, write_block};
+use crate::vhost_client::{Ask, Driver};
 use std::fs::{self, File};
 use std::path::Path;
-use vhost_client::{Ask, Driver};
 
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 4096;

@@ -1,8 +1,6 @@
 //! The daemon under a service manager: sockets that are handed to it, readiness, signs of life, and the units.
 
-mod cli_program;
-
-use cli_program::{Daemon, Place, end};
+use crate::cli_program::{Daemon, Place, end};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;

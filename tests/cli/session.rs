@@ -1,9 +1,7 @@
 //! The session of `docs/session.md`, run as it stands there: each `$` line in a shell, what it prints compared word for word. `[..]` stands
 //! for what differs from one run to the next, such as times and identifiers.
 
-mod cli_program;
-
-use cli_program::{Daemon, Place, end};
+use crate::cli_program::{Daemon, Place, end};
 use snapbox::Assert;
 use snapbox::prelude::IntoData;
 use std::path::Path;

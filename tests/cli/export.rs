@@ -1,9 +1,7 @@
 //! Exports over vhost-user-blk, as an operator asks for them and a virtual machine's driver uses them.
 
-mod cli_program;
-mod vhost_client;
-
-use cli_program::{Daemon, Place};
+use crate::cli_program::{Daemon, Place};
+use crate::vhost_client::{Ask, Driver};
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
@@ -14,7 +12,6 @@ use std::time::Duration;
 use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
-use vhost_client::{Ask, Driver};
 
 const BLOCK: usize = 4096;
 

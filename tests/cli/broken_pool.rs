@@ -1,11 +1,8 @@
 //! Pools to which something has happened: metadata that rotted, a crash tail that is gone, another machine, a file system
 //! that ran full. What cannot be had is said in one clear error, and nothing is made worse.
 
-mod cli_program;
-mod nbd_client;
-
-use cli_program::{Place, end};
-use nbd_client::{Client, Command, read_block, write_block};
+use crate::cli_program::{Place, end};
+use crate::nbd_client::{Client, Command, read_block, write_block};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
@@ -130,7 +127,7 @@ fn a_tail_left_behind_somewhere_is_not_replayed_after_the_pool_was_used_elsewher
 }
 
 /// Runs a script as on a machine that has started anew: its file system with a fresh run directory, another boot id.
-fn on_another_machine(place: &Place, script: &str) -> cli_program::Ended {
+fn on_another_machine(place: &Place, script: &str) -> crate::cli_program::Ended {
     let whole = format!(
         "echo 01234567-89ab-cdef-0123-456789abcdef > boot_id && mkdir -p other && chmod 700 other && \
          mount --bind boot_id /proc/sys/kernel/random/boot_id && mount -t tmpfs -o mode=700 tmpfs other || exit 77\n{script}"

@@ -1,8 +1,6 @@
 //! Whatever is typed wrong or found broken: one error of three lines, nothing changed, nothing left behind.
 
-mod cli_program;
-
-use cli_program::{Ended, Place, end, signal};
+use crate::cli_program::{Ended, Place, end, signal};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

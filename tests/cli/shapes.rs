@@ -1,13 +1,9 @@
 //! Every command that prints data prints the JSON that `shapes.json` says: which keys, and of what type. What is an API's type there is that of the OpenAPI document, so that programs meet the same over both ways. A command
 //! that has no line there fails this test, and so does one that this test never runs.
 
-mod api_client;
-mod cli_program;
-mod json_shape;
-
-use api_client::{call, socket_in};
-use cli_program::Place;
-use json_shape::{Types, differences, of_schema};
+use crate::api_client::{call, socket_in};
+use crate::cli_program::Place;
+use crate::json_shape::{Types, differences, of_schema};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

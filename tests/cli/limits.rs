@@ -1,15 +1,11 @@
 //! Limits of speed as an operator sets them, over both doors.
 
-mod cli_program;
-mod nbd_client;
-mod vhost_client;
-
-use cli_program::Place;
-use nbd_client::{Client, Command};
+use crate::cli_program::Place;
+use crate::nbd_client::{Client, Command};
+use crate::vhost_client::{Ask, Driver};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vhost_client::{Ask, Driver};
 
 /// At 50 requests a second, with a burst of 100 ms: at once five and the next one, and the others in 20 ms each.
 const REQUESTS: u32 = 31;

@@ -1,16 +1,12 @@
 //! What a full pool does to writes, as its operator has said, over both doors.
 
-mod cli_program;
-mod nbd_client;
-mod vhost_client;
-
-use cli_program::Place;
-use nbd_client::{Client, Command};
+use crate::cli_program::Place;
+use crate::nbd_client::{Client, Command};
+use crate::vhost_client::{Ask, Driver};
 use serde_json::Value;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-use vhost_client::{Ask, Driver};
 
 const NO_SPACE: u32 = 28;
 const PIECE: u32 = 256 << 10;
@@ -48,13 +44,13 @@ fn fill(client: &mut Client) -> u64 {
 }
 
 /// A full pool that is served, with the exports `desk`, which is full of its data, `spare` and `machine`.
-fn full(on_full: &str) -> (Place, cli_program::Daemon, u64) {
+fn full(on_full: &str) -> (Place, crate::cli_program::Daemon, u64) {
     let place = Place::in_memory();
     place.ok(&["pool", "create", "p.pool", "--size", "256M"]);
     place.ok(&["volume", "create", "desk", "--size", "1G"]);
     place.ok(&["volume", "create", "spare", "machine", "--size", "16M"]);
     let daemon = place.serve(&[]);
-    nbd_client::write_block(&place.path("nbd.sock"), "spare", 0, 1);
+    crate::nbd_client::write_block(&place.path("nbd.sock"), "spare", 0, 1);
     let mut client = Client::open(&place.path("nbd.sock"), "desk").expect("served");
     let end = fill(&mut client);
     client.close().expect("served");

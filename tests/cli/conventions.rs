@@ -1,9 +1,7 @@
 //! What operators are used to from other tools: lists in many forms, labels, patterns, plans, explanations, completions, and an
 //! example in every help.
 
-mod cli_program;
-
-use cli_program::{Place, end};
+use crate::cli_program::{Place, end};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,6 @@
 //! `--io`: the way to the pool's bytes, as the kernel sees it.
 
-mod cli_program;
-
-use cli_program::{Daemon, Place};
+use crate::cli_program::{Daemon, Place};
 use std::fs;
 
 /// Rings a daemon has open, and whether it maps the pool's file.
