@@ -30,13 +30,18 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
     let asked = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
     let make = || make(create, size, engine, &options, &what);
     let sizes = History::open().note_change(&options.name, "pool create", asked, make)?;
-    if order != PoolOrder::default() {
-        let made = PoolChoice::new(Some(first.clone()), None, engine);
-        made.with(CHANGE, |reach| reach.ask(Ask::SetPool(order))).map_err(|failure| {
-            let what = format!("the pool {} was created with the usual thresholds", first.display());
-            after(1)(Failure { what, ..failure })
-        })?;
-    }
+    let made = PoolChoice::new(Some(first.clone()), None, engine);
+    let settled = made.with(CHANGE, |reach| {
+        if order != PoolOrder::default() {
+            reach.ask(Ask::SetPool(order))?;
+        }
+        // What comes first need not wait for the room that metadata takes.
+        reach.ask(Ask::Settle)
+    });
+    settled.map_err(|failure| {
+        let what = format!("the pool {} was created with the usual thresholds", first.display());
+        after(1)(Failure { what, ..failure })
+    })?;
     report(&create.paths, &options.name, &sizes, style)
 }
 

@@ -2,7 +2,7 @@
 
 use super::plan::{Point, base_of, busy, plan, plan_snapshot, vacant, volume};
 use super::reclaim::{self, fetch};
-use super::{Desk, give_back};
+use super::{Desk, give_back, provision};
 use crate::catalog::sweep::Stop;
 use crate::catalog::{Catalog, apply};
 use crate::check;
@@ -109,6 +109,8 @@ async fn settle(desk: &Desk) -> Result<(), Error> {
         let stuck = || core.with_catalog(|catalog| reclaim::is_stuck(catalog, core.durable()));
         desk.until(|| core.is_poisoned() || !busy() || stuck()).await;
     }
+    // Without it there is no room for data; that there is none for it is for whoever wants some.
+    let _has_room = provision::secure_metadata(core, &desk.io).await;
     commit(desk).await?;
     checkpoint(desk).await?;
     let last = core.durable();

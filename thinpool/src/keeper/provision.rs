@@ -92,7 +92,7 @@ async fn provide_ahead(core: &Core, io: &KeeperIo, go_on: impl Fn() -> bool) {
 }
 
 /// Data gets room in the file only after the metadata it may need has it (A10, F15). Says whether metadata has.
-async fn secure_metadata(core: &Core, io: &KeeperIo) -> bool {
+pub(super) async fn secure_metadata(core: &Core, io: &KeeperIo) -> bool {
     loop {
         let Some(group) = core.groups.lock().metadata_wanted() else { return true };
         if activate_group(core, io, group, GroupKind::Metadata).await.is_err() {
