@@ -48,8 +48,8 @@ pub(crate) fn alerts(status: &StatusView) -> Vec<Alert> {
             raise(Level::Warning, format!("{what} is {used} % used; the warning is at {limit} %"));
         }
     }
-    if status.held > 0 {
-        let text = format!("the pool is full; writes that wait for space: {}", status.held);
+    if status.waiting_writes > 0 {
+        let text = format!("the pool is full; writes that wait for space: {}", status.waiting_writes);
         raise(Level::Critical, text);
     }
     if status.discard_failures > 0 {
@@ -84,7 +84,7 @@ mod tests {
             quarantined: 0,
             kept: 0,
             reserved: 0,
-            held: 0,
+            waiting_writes: 0,
             metadata_used: 1,
             metadata_free: 99,
             volumes: 0,

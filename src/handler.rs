@@ -10,8 +10,8 @@ use crate::labels;
 use crate::plan;
 use crate::seed::{self, Seeds};
 use crate::wire::{
-    Answer, Ask, CloneOrder, EntryList, EntryView, ExportList, LabelOrder, ON_FULL, PoolOrder, RemoveOrder,
-    RemovedView, StatusView, THRESHOLDS, Thresholds, VolumeOrder,
+    Answer, Ask, CloneOrder, EntryList, EntryView, ExportList, LabelOrder, ON_FULL, OnFull, PoolOrder,
+    RemoveOrder, RemovedView, StatusView, THRESHOLDS, Thresholds, VolumeOrder,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,7 +126,8 @@ fn set_pool(held: &Held, order: &PoolOrder, watcher: &mut dyn Watcher, what: &st
     }
     if let Some(on_full) = order.on_full {
         set(ON_FULL, on_full.to_string())?;
-        held.pool.hold_when_full(on_full.longest());
+        // As it is now: somebody else may have set it at the same time.
+        held.pool.hold_when_full(OnFull::of(&held.pool.status().properties).longest());
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(crate) fn of(pool: &Pool, clone: &Name) -> Option<Entry> {
 }
 
 /// Removes seeds whose clones were not made, or went without them; returns how many there were. Call before anything is cloned.
+/// Seeds know their clones by name: who renames a clone has to rename its seed, and what it says there.
 pub(crate) fn remove_leftovers(pool: &Pool) -> Result<usize, Error> {
     let entries = pool.entries();
     let names: BTreeSet<String> = entries.iter().map(|entry| entry.name.to_string()).collect();

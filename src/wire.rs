@@ -216,7 +216,7 @@ pub(crate) struct StatusView {
     pub(crate) reserved: u64,
     /// Writes that wait for space at this moment.
     #[serde(default)]
-    pub(crate) held: u64,
+    pub(crate) waiting_writes: u64,
     pub(crate) metadata_used: u64,
     pub(crate) metadata_free: u64,
     pub(crate) volumes: u64,
@@ -255,7 +255,7 @@ impl From<&Status> for StatusView {
             quarantined: status.quarantined,
             kept: status.kept,
             reserved: status.reserved,
-            held: status.held,
+            waiting_writes: status.waiting_writes,
             metadata_used: status.metadata_used,
             metadata_free: status.metadata_free,
             volumes: status.volumes,

@@ -130,6 +130,14 @@ impl SimulatedDevice {
         self.shared.lock().halt_after(events);
     }
 
+    /// Gives the file system below another capacity, in bytes.
+    ///
+    /// # Panics
+    /// When its profile had none: pages that have their place are counted from the beginning.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.shared.lock().set_capacity(bytes);
+    }
+
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.shared.is_halted()

@@ -102,7 +102,7 @@ impl Connection {
     /// Writes that find no space need not wait for it: nobody waits for them.
     fn end_patience(&self) {
         if let Some(export) = &*self.export.borrow() {
-            export.attachment().set_patient(false);
+            export.attachment().end_patience();
         }
     }
 

@@ -116,7 +116,9 @@ impl ExportTable {
 
 impl OpenExport {
     fn new(attachment: Attachment, share: Option<Share>, limiter: Arc<RateLimiter>, seat: Place) -> Self {
-        attachment.set_patient(share.is_some());
+        if share.is_some() {
+            attachment.be_patient();
+        }
         Self { attachment: Some(attachment), share, since: Vec::new(), limiter, _seat: seat }
     }
 

@@ -62,12 +62,15 @@ impl Attachment {
         Self::of(self.inner.open.clone())
     }
 
-    /// Says whether writes of this attachment's clones wait for space when the pool is full, for as long as
-    /// [`Pool::hold_when_full`](crate::Pool::hold_when_full) allows; not what [`Attachment::for_thread`] made of it. At first
-    /// they do not. Those that wait when nobody is patient any more fail at once.
-    pub fn set_patient(&self, is_patient: bool) {
-        let was_patient = self.inner.is_patient.swap(is_patient, Ordering::SeqCst);
-        if was_patient && !is_patient {
+    /// From now on writes of this attachment's clones wait for space when the pool is full, for as long as
+    /// [`Pool::hold_when_full`](crate::Pool::hold_when_full) allows; not those of what [`Attachment::for_thread`] makes of it.
+    pub fn be_patient(&self) {
+        self.inner.is_patient.store(true, Ordering::SeqCst);
+    }
+
+    /// They do not wait any more, as at first; those that do fail.
+    pub fn end_patience(&self) {
+        if self.inner.is_patient.swap(false, Ordering::SeqCst) {
             self.inner.open.core.announce();
         }
     }

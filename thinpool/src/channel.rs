@@ -32,6 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Requests aside that look again before others on the channel have their turn.
+const LOOKS_MAX: usize = 64;
+
 /// What others see of a channel.
 #[derive(Debug)]
 pub(crate) struct ChannelShared {
@@ -51,10 +54,13 @@ pub struct Channel {
     slots: Vec<Option<Slot>>,
     vacant: Vec<usize>,
     parked: Vec<usize>,
-    /// Writes that wait for space, without a place among the slots.
-    held: VecDeque<Slot>,
+    /// Writes that wait for space or for one that does, without a place among the slots. What they are bounded by is how many
+    /// requests a door lets its clients have.
+    aside: VecDeque<Slot>,
     /// How many of them, at the front, have not looked again since something has happened.
     unseen: usize,
+    /// How many of them, at the back, went aside since somebody asked.
+    untold: usize,
     /// Requests that let others go first.
     resting: Vec<usize>,
     /// Operations the device has had no room for yet.
@@ -92,8 +98,9 @@ impl Channel {
             slots: (0..requests).map(|_| None).collect(),
             vacant: (0..requests).rev().collect(),
             parked: Vec::new(),
-            held: VecDeque::new(),
+            aside: VecDeque::new(),
             unseen: 0,
+            untold: 0,
             resting: Vec::new(),
             outbox: VecDeque::new(),
             completions: Vec::new(),
@@ -102,7 +109,7 @@ impl Channel {
         })
     }
 
-    /// Takes a request; gives it back when as many are in flight as the channel holds.
+    /// Takes a request; gives it back when as many are in flight as the channel has places for. Those that wait for space take none.
     ///
     /// # Panics
     /// When the attachment is of another pool, or may not be written and the request writes it.
@@ -198,7 +205,8 @@ impl Channel {
             }
             None => !self.is_device_busy(),
         };
-        self.replies.is_empty() && self.resting.is_empty() && device_wakes && self.shared.bell.listen()
+        let is_idle = self.replies.is_empty() && self.resting.is_empty() && !self.has_unseen();
+        is_idle && device_wakes && self.shared.bell.listen()
     }
 
     /// What the memory of a [`Loan`](blockstore::Loan) must be aligned to, in bytes.
@@ -218,7 +226,7 @@ impl Channel {
 
     /// Requests submitted and not yet answered.
     pub fn in_flight(&self) -> usize {
-        self.slots.len() - self.vacant.len() + self.held.len()
+        self.slots.len() - self.vacant.len() + self.aside.len()
     }
 
     /// Whether [`Channel::submit`] would take one more request.
@@ -266,9 +274,10 @@ impl Channel {
                     self.slots[index] = Some(slot);
                     return self.parked.push(index);
                 }
-                Flow::Held => {
+                Flow::Aside => {
                     self.vacant.push(index);
-                    return self.held.push_back(slot);
+                    self.untold += 1;
+                    return self.aside.push_back(slot);
                 }
                 Flow::Rest => {
                     self.slots[index] = Some(slot);
@@ -302,28 +311,40 @@ impl Channel {
         }
     }
 
-    /// Whether something has happened since requests were parked or held that one of them may wait for.
+    /// Whether something has happened since requests were parked or went aside that one of them may wait for.
     fn has_news(&self) -> bool {
-        let is_somebody_waiting = !self.parked.is_empty() || !self.held.is_empty();
+        let is_somebody_waiting = !self.parked.is_empty() || !self.aside.is_empty();
         is_somebody_waiting && self.core.events.load(Ordering::SeqCst) != self.events_seen
     }
 
-    /// Parked and held requests try again when something has happened.
+    /// Parked requests, and some of those that went aside, try again when something has happened.
     fn look_again(&mut self) {
         if self.has_news() {
             self.events_seen = self.core.events.load(Ordering::SeqCst);
-            self.unseen = self.held.len();
+            self.unseen = self.aside.len();
             for index in std::mem::take(&mut self.parked) {
                 self.drive(index);
             }
         }
-        while self.unseen > 0
-            && let Some(index) = self.vacant.pop()
-        {
+        for _ in 0..self.unseen.min(LOOKS_MAX) {
+            let Some(index) = self.vacant.pop() else { return };
             self.unseen -= 1;
-            self.slots[index] = self.held.pop_front();
+            self.slots[index] = self.aside.pop_front();
+            self.untold = self.untold.min(self.aside.len());
             self.drive(index);
         }
+    }
+
+    /// Whether some that went aside have yet to look again, and can.
+    fn has_unseen(&self) -> bool {
+        self.unseen > 0 && !self.vacant.is_empty()
+    }
+
+    /// The tags of requests that went aside since it was last asked, and still are: they wait for space, or for one that does, and
+    /// hold no place on the channel. A request may go aside more than once.
+    pub fn gone_aside(&mut self) -> impl Iterator<Item = u64> {
+        let told = self.aside.len() - std::mem::take(&mut self.untold);
+        self.aside.range(told..).map(|slot| slot.tag)
     }
 }
 
@@ -337,7 +358,7 @@ impl Drop for Channel {
                 break;
             }
         }
-        for slot in self.slots.iter_mut().filter_map(Option::take).chain(self.held.drain(..)) {
+        for slot in self.slots.iter_mut().filter_map(Option::take).chain(self.aside.drain(..)) {
             update::abandon(&self.core, slot, &self.shared);
         }
         let mut channels = self.core.channels.lock();

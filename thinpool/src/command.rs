@@ -130,7 +130,7 @@ pub struct Status {
     /// Held by requests in flight.
     pub reserved: u64,
     /// Writes that wait for space.
-    pub held: u64,
+    pub waiting_writes: u64,
     pub metadata_used: u64,
     pub metadata_free: u64,
     /// The journal, and what of it the next checkpoint will make free.

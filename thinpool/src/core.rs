@@ -6,7 +6,8 @@
 //! * P2 A freed block is reused only when the record that freed it is durable and every request that might have looked
 //!   it up has completed, and never while a discard of it is in flight.
 //! * P3 After a failed flush nothing more is acknowledged as durable, and nothing is staged.
-//! * P4 Lock order: gate, meta, catalog, body, groups, then the small ones (ranges, quarantine, needs); none over I/O.
+//! * P4 Lock order: gate, meta, catalog, body, groups, then the small ones (ranges, quarantine, needs, waits for
+//!   space); none over I/O.
 
 use crate::body::{Freed, LayerBody};
 use crate::catalog::Catalog;
@@ -17,7 +18,6 @@ use crate::error::Error;
 use crate::geometry::{Geometry, GroupIndex};
 use crate::grace::Grace;
 use crate::groups::Groups;
-use crate::holds::Holds;
 use crate::ids::{CommitNumber, LayerId, Sequence};
 use crate::journal::Ring;
 use crate::limits::Limits;
@@ -27,6 +27,7 @@ use crate::mutants::{self, Mutant};
 use crate::node_cache::{CachedNodes, NodeCache};
 use crate::poison::Doubtful;
 use crate::record::{Change, Record};
+use crate::space_waits::SpaceWaits;
 use crate::staging::{Staged, Staging};
 use crate::superblock::Superblock;
 use crate::tail::Tail;
@@ -118,7 +119,7 @@ pub(crate) struct Core {
     /// Node blocks freed since the last freeze: reusable after the next superblock.
     pub(crate) freed_nodes: Mutex<Vec<BlockAddress>>,
     pub(crate) needs: Mutex<Needs>,
-    pub(crate) holds: Arc<Holds>,
+    pub(crate) space_waits: Arc<SpaceWaits>,
     /// Nodes that may be dirtied between two checkpoints.
     pub(crate) credits_max: i64,
     /// Nodes that may still be dirtied before a checkpoint must come.
@@ -241,7 +242,7 @@ impl Core {
         }
         drop((groups, quarantine, nodes));
         // Who waits for space need not wait for the next commit that comes by itself.
-        if self.holds.count() > 0 {
+        if self.space_waits.waiting() > 0 {
             self.want_commit();
         }
     }

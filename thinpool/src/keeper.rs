@@ -9,12 +9,12 @@ pub(crate) mod commit;
 pub(crate) mod freeze;
 pub(crate) mod give_back;
 pub(crate) mod grow;
-pub(crate) mod hold;
 pub(crate) mod io;
 pub(crate) mod plan;
 pub(crate) mod provision;
 pub(crate) mod quarantine;
 pub(crate) mod reclaim;
+pub(crate) mod space_waits;
 
 use crate::core::Core;
 use crate::error::Error;
@@ -81,7 +81,7 @@ impl Keeper {
             tasks.push(Box::pin(give_back::run(desk.clone())));
             tasks.push(Box::pin(provision::run(desk.clone())));
             tasks.push(Box::pin(reclaim::run(desk.clone())));
-            tasks.push(Box::pin(hold::run(desk.clone())));
+            tasks.push(Box::pin(space_waits::run(desk.clone())));
         }
         Self { desk, tasks }
     }
@@ -94,7 +94,7 @@ impl Keeper {
     pub fn poll(&mut self, now: Duration) -> bool {
         *self.desk.clock.lock() = now;
         let core = self.desk.core.clone();
-        core.holds.tell_time(now);
+        core.space_waits.tell_time(now);
         core.keeper.clear();
         core.keeper.take();
         let mut got_on = false;

@@ -42,10 +42,11 @@ impl Pool {
         self.core.unix_time.store(now_unix, Ordering::Relaxed);
     }
 
-    /// Says how long writes of patient attachments wait when the pool is full, before they fail. At first they do not wait.
-    /// What waits already waits as long as was said before.
+    /// Says how long writes of patient attachments wait when the pool is full, before they fail, also those that wait already. At
+    /// first they do not wait.
     pub fn hold_when_full(&self, longest: Duration) {
-        self.core.holds.set_longest(longest);
+        self.core.space_waits.set_longest(longest);
+        self.core.announce();
     }
 
     /// Opens a volume, snapshot or image version.

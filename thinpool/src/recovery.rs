@@ -391,7 +391,7 @@ fn assemble(
         release_holds: AtomicU64::new(0),
         freed_nodes: Mutex::new(freed_nodes),
         needs: Mutex::new(Needs::default()),
-        holds: Arc::default(),
+        space_waits: Arc::default(),
         credits_max,
         node_credits: AtomicI64::new(credits_max),
         events: AtomicU64::new(0),

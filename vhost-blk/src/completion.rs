@@ -24,6 +24,8 @@ pub(crate) struct Pending {
     pub(crate) written: u32,
     /// Memory it holds.
     pub(crate) bytes: u64,
+    /// The same while it waits for space, and after.
+    pub(crate) bytes_aside: u64,
     pub(crate) asked: Asked,
 }
 

@@ -22,6 +22,8 @@ pub(crate) const DESCRIPTORS_MAX: u16 = QUEUE_SIZE_MAX;
 pub(crate) const DISCARD_SECTORS_MAX: u32 = 1 << 21;
 /// Bytes a worker holds for requests in flight before it takes no more.
 pub(crate) const WORKER_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of one ring's requests that wait for space before it is not taken from any more.
+pub(crate) const RING_BYTES_ASIDE_MAX: u64 = 16 << 20;
 /// Descriptors a worker walks of one ring before it looks at the next, the last chain not counted: 64 requests of header, one
 /// segment and status. What a turn takes grows with descriptors, of which one head may have [`DESCRIPTORS_MAX`].
 pub(crate) const TURN_DESCRIPTORS_MAX: usize = 64 * 3;

@@ -6,7 +6,7 @@
 use crate::clock::{Clock, Moment};
 use crate::completion::{Pending, deliver};
 use crate::counters::RingCounters;
-use crate::limits::PART_BYTES_MAX;
+use crate::limits::{PART_BYTES_MAX, RING_BYTES_ASIDE_MAX};
 use crate::request::{Command, Status};
 use crate::ring::{Ring, Stopped};
 use rate_limit::{Cost, Turn};
@@ -22,6 +22,8 @@ pub(crate) struct Served {
     /// Who wants to hear that it has stopped.
     pub(crate) stopping: Option<Sender<Stopped>>,
     pub(crate) held: Option<Held>,
+    /// Bytes of requests that wait for space.
+    pub(crate) bytes_aside: u64,
 }
 
 /// A request, or a part of one, that the export's limits hold back.
@@ -43,7 +45,12 @@ impl Held {
 
 impl Served {
     pub(crate) fn new(number: u64, ring: Box<Ring>, counters: Arc<RingCounters>) -> Self {
-        Self { number, ring, counters, stopping: None, held: None }
+        Self { number, ring, counters, stopping: None, held: None, bytes_aside: 0 }
+    }
+
+    /// Whether it may have more under way.
+    pub(crate) fn may_hold_more(&self) -> bool {
+        self.held.is_none() && self.bytes_aside < RING_BYTES_ASIDE_MAX
     }
 
     /// Gives the driver an answer, counted before the driver can see it.

@@ -156,7 +156,7 @@ impl Session {
         };
         // What it writes into a full pool waits for space until it is to stop.
         let attachment = self.attachment.for_thread();
-        attachment.set_patient(true);
+        attachment.be_patient();
         Some(Parts {
             queue,
             memory: self.memory.table()?,

@@ -93,6 +93,7 @@ pub(crate) struct Worker {
     /// By the tag of a request.
     pending: Vec<Pending>,
     vacant: Vec<usize>,
+    /// Without what went aside.
     bytes_in_flight: u64,
     /// Transfers that wait for their next part.
     waiting: VecDeque<usize>,
@@ -179,7 +180,7 @@ impl Worker {
         let (mut turn, mut any) = (Turn::default(), self.let_through(place));
         while !turn.is_over() && self.may_take() {
             let goes_on = |served: &&mut Served| {
-                served.held.is_none() && (served.stopping.is_none() || served.ring.owes())
+                served.may_hold_more() && (served.stopping.is_none() || served.ring.owes())
             };
             let Some(served) = self.rings[place].as_mut().filter(goes_on) else { break };
             let Some(head) = served.ring.take(&mut self.chain) else { break };
@@ -212,7 +213,7 @@ impl Worker {
             let index = self.waiting.pop_front().expect("it has so many");
             let pending = &self.pending[index];
             let served = self.rings[pending.ring].as_mut().expect(STAYS);
-            if served.held.is_some() {
+            if !served.may_hold_more() {
                 self.waiting.push_back(index);
                 continue;
             }
@@ -299,9 +300,21 @@ impl Worker {
         self.channel.enqueue(request).expect("the channel has room");
     }
 
+    /// What waits for space is no longer in the way of other rings, however long it waits.
+    fn set_aside(&mut self) {
+        for tag in self.channel.gone_aside() {
+            let pending = &mut self.pending[usize::try_from(tag).expect("an index of ours")];
+            let bytes = std::mem::take(&mut pending.bytes);
+            pending.bytes_aside += bytes;
+            self.bytes_in_flight -= bytes;
+            self.rings[pending.ring].as_mut().expect(STAYS).bytes_aside += bytes;
+        }
+    }
+
     /// Lets the engine go on and answers what it has finished.
     fn answer(&mut self) -> bool {
         self.channel.poll(&mut self.replies);
+        self.set_aside();
         if self.replies.is_empty() {
             return false;
         }
@@ -311,6 +324,7 @@ impl Worker {
             let pending = &mut self.pending[index];
             self.bytes_in_flight -= pending.bytes;
             let served = self.rings[pending.ring].as_mut().expect(STAYS);
+            served.bytes_aside -= std::mem::take(&mut pending.bytes_aside);
             match result {
                 // Its head is used with its last part.
                 Ok(payload) if pending.deliver_part(&served.ring, &payload) => {
@@ -365,7 +379,7 @@ impl Worker {
                     if let Some(served) = found {
                         self.watch.remove(served.ring.kick.as_fd());
                         served.stopping = Some(stopped);
-                        served.ring.attachment.set_patient(false);
+                        served.ring.attachment.end_patience();
                     }
                 }
                 Message::Relimited => {

@@ -134,6 +134,11 @@ impl Medium {
         self.halt_after = Some(events);
     }
 
+    pub(super) fn set_capacity(&mut self, bytes: u64) {
+        assert!(self.profile.capacity.is_some(), "pages that have their place are not counted");
+        self.profile.capacity = Some(bytes);
+    }
+
     pub(super) fn is_halted(&self) -> bool {
         self.halt_after.is_some_and(|most| self.events >= most)
     }

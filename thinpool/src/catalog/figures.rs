@@ -92,7 +92,7 @@ pub(crate) fn status(core: &Core) -> Status {
         quarantined: counts.data.quarantined.bytes(),
         kept: counts.data.kept.bytes(),
         reserved: counts.data.reserved.bytes(),
-        held: core.holds.count(),
+        waiting_writes: core.space_waits.waiting(),
         metadata_used: counts.metadata.taken().bytes(),
         metadata_free: counts.metadata.free().bytes(),
         journal_size: BlockCount(ring.total_blocks()).bytes(),

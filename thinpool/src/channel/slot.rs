@@ -44,8 +44,8 @@ pub(super) enum Flow {
     Device,
     /// Something else must happen first.
     Parked,
-    /// Space must come first, which may take long: it gives up its place on the channel.
-    Held,
+    /// The same, and it may take long: it gives up its place on the channel.
+    Aside,
     /// Others on the channel have their turn first.
     Rest,
     Done(Result<Payload, RequestError>),

@@ -7,6 +7,7 @@ use crate::groups::NoRun;
 use crate::keeper::reclaim;
 use crate::live::Live;
 use crate::request::RequestError;
+use crate::space_waits::Verdict;
 use cow_tree::units::BlockCount;
 use std::sync::atomic::Ordering;
 
@@ -45,24 +46,25 @@ impl Channel {
                 match work {
                     Some(true) => drop(self.core.want_commit()),
                     Some(false) => {}
-                    None => return self.hold(slot, live),
+                    None => return self.wait_for_others(slot, live),
                 }
             }
         }
-        Flow::Parked
+        Flow::Aside
     }
 
-    fn hold(&mut self, slot: &mut Slot, live: &Live) -> Flow {
+    /// Nothing is on its way: waits for somebody else, if that may be, or fails.
+    fn wait_for_others(&mut self, slot: &mut Slot, live: &Live) -> Flow {
         if self.core.closing.load(Ordering::SeqCst) {
             return self.fail_update(slot, live, RequestError::ShuttingDown);
         }
         let is_patient = slot.attachment.is_patient();
-        let update = update_of(slot);
-        update.hold = if is_patient { self.core.holds.hold(update.hold.take()) } else { None };
-        if update.hold.is_some() {
-            Flow::Held
-        } else {
-            self.fail_update(slot, live, RequestError::OutOfSpace)
+        let wait = &mut update_of(slot).space_wait;
+        let verdict = if is_patient { self.core.space_waits.judge(wait) } else { Verdict::Fail };
+        match verdict {
+            Verdict::LookOnceMore => Flow::Again,
+            Verdict::Wait => Flow::Aside,
+            Verdict::Fail => self.fail_update(slot, live, RequestError::OutOfSpace),
         }
     }
 }

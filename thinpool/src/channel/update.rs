@@ -11,13 +11,13 @@ use super::slot::{Flow, Slot, Work};
 use super::{Channel, ChannelShared};
 use crate::core::{Core, Stalled};
 use crate::groups::{GroupKind, NoRun, Placement, Run};
-use crate::holds::Hold;
 use crate::ids::CommitNumber;
 use crate::live::Live;
 use crate::mutants::{self, Mutant};
 use crate::range_lock::RangeTicket;
 use crate::record::Change;
 use crate::request::{Payload, RequestError, ZeroSpace};
+use crate::space_waits::SpaceWait;
 use crate::windows::WINDOW_BLOCKS;
 use blockstore::{Buffer, Durability};
 use cow_tree::Missing;
@@ -51,8 +51,8 @@ pub(super) struct Update {
     content: Option<Buffer>,
     /// A grace period has passed since the chunk's range was locked.
     graced: bool,
-    /// It has found no space, and waits.
-    pub(super) hold: Option<Hold>,
+    /// It has found no space, now or before.
+    pub(super) space_wait: Option<SpaceWait>,
     /// Chunks published.
     published: u32,
 }
@@ -85,7 +85,7 @@ impl Update {
             edges: SmallVec::new(),
             content: None,
             graced: false,
-            hold: None,
+            space_wait: None,
             published: 0,
         }
     }
@@ -187,7 +187,8 @@ impl Channel {
             return Flow::Done(Err(RequestError::ShuttingDown));
         }
         if !mutants::active(Mutant::NoRangeLock) {
-            let Some(ticket) = live.ranges.lock().try_lock(chunk.blocks.clone()) else { return Flow::Parked };
+            // Whoever has it may wait for space.
+            let Some(ticket) = live.ranges.lock().try_lock(chunk.blocks.clone()) else { return Flow::Aside };
             live.locked_ranges.fetch_add(1, Ordering::SeqCst);
             update.ticket = Some(ticket);
         }
@@ -234,7 +235,9 @@ impl Channel {
             return self.wait_for_space(slot, live, stop);
         }
         let update = update_of(slot);
-        update.hold = None;
+        if let Some(wait) = &mut update.space_wait {
+            wait.interrupt();
+        }
         update.skip_hole(&plan);
         update.tasks = plan.tasks;
         update.edges = plan.edges.into_iter().map(|edge| (edge, None)).collect();

@@ -1,0 +1,95 @@
+//! Writes that find no space and wait for it, for as long as the pool's owner has said. They keep the lock of their range and
+//! nothing else: not the epoch, so that snapshots go on, nor a place on their channel, so that its other requests do.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Times are those of the keeper's clock.
+#[derive(Debug, Default)]
+pub(crate) struct SpaceWaits(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    now: Duration,
+    /// Longest time a write waits; none fails it at once.
+    longest: Duration,
+    waiting: u64,
+    /// When the first of them may have waited long enough.
+    next: Option<Duration>,
+}
+
+/// The wait of one request. Its time is that since it first found no space, whatever it has found meanwhile.
+#[derive(Debug)]
+pub(crate) struct SpaceWait {
+    waits: Arc<SpaceWaits>,
+    since: Duration,
+    is_waiting: bool,
+}
+
+/// What a request does that has found no space.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// From now on whoever frees some sees that it waits; some may have been freed a moment before.
+    LookOnceMore,
+    Wait,
+    Fail,
+}
+
+impl SpaceWaits {
+    pub(crate) fn set_longest(&self, longest: Duration) {
+        self.0.lock().longest = longest;
+    }
+
+    pub(crate) fn tell_time(&self, now: Duration) {
+        self.0.lock().now = now;
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.lock().waiting
+    }
+
+    /// Begins the request's wait, or goes on with it.
+    pub(crate) fn judge(self: &Arc<Self>, wait: &mut Option<SpaceWait>) -> Verdict {
+        let mut state = self.0.lock();
+        let wait = wait.get_or_insert_with(|| SpaceWait {
+            waits: self.clone(),
+            since: state.now,
+            is_waiting: false,
+        });
+        let until = wait.since.saturating_add(state.longest);
+        if state.now >= until {
+            return Verdict::Fail;
+        }
+        state.next = Some(state.next.map_or(until, |next| next.min(until)));
+        if wait.is_waiting {
+            return Verdict::Wait;
+        }
+        state.waiting += 1;
+        wait.is_waiting = true;
+        Verdict::LookOnceMore
+    }
+
+    /// Whether somebody may have waited long enough since it was asked last.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut state = self.0.lock();
+        let now = state.now;
+        state.next.take_if(|next| *next <= now).is_some()
+    }
+}
+
+impl SpaceWait {
+    /// It has found some.
+    pub(crate) fn interrupt(&mut self) {
+        if std::mem::take(&mut self.is_waiting) {
+            self.waits.0.lock().waiting -= 1;
+        }
+    }
+}
+
+impl Drop for SpaceWait {
+    fn drop(&mut self) {
+        self.interrupt();
+    }
+}
