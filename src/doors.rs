@@ -157,7 +157,7 @@ impl Doors {
             (_, None) => Ok(()),
         };
         let name = parse_name(name, &what)?;
-        let note = Command::SetProperty { name, key: PROPERTY.to_owned(), value };
+        let note = Command::SetProperty { names: vec![name], key: PROPERTY.to_owned(), value };
         self.pool.run(note).map(drop).map_err(|error| explain::engine(what, &error))
     }
 

@@ -252,10 +252,9 @@ fn label(held: &Held, order: &LabelOrder, watcher: &mut dyn Watcher, what: &str)
     if let Some(missing) = names.iter().find(|name| held.pool.entry(name).is_none()) {
         return Err(explain::engine(what, &thinpool::Error::NotFound(missing.to_string())));
     }
-    let changes = names.iter().flat_map(|name| order.labels.iter().map(move |label| (name, label)));
-    for (done, (name, (key, value))) in changes.enumerate() {
+    for (done, (key, value)) in order.labels.iter().enumerate() {
         let key = labels::property(key);
-        let change = Command::SetProperty { name: name.clone(), key, value: value.clone() };
+        let change = Command::SetProperty { names: names.clone(), key, value: value.clone() };
         held.run(change, watcher, what).map_err(after(done))?;
     }
     Ok(())
@@ -277,13 +276,14 @@ fn set_labels(
     labels: &BTreeMap<String, String>,
     watcher: &mut dyn Watcher,
 ) -> Result<(), Failure> {
-    for name in names {
-        for (key, value) in labels {
-            let what = format!("{name} is there, without its label {key}");
-            let (key, value) = (labels::property(key), Some(value.clone()));
-            held.run(Command::SetProperty { name: name.clone(), key, value }, watcher, &what)
-                .map_err(after(names.len()))?;
-        }
+    for (key, value) in labels {
+        let what = match names {
+            [name] => format!("{name} is there, without its label {key}"),
+            names => format!("all {} are there, without their label {key}", names.len()),
+        };
+        let (key, value) = (labels::property(key), Some(value.clone()));
+        held.run(Command::SetProperty { names: names.to_vec(), key, value }, watcher, &what)
+            .map_err(after(names.len()))?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn original(closed: bool) -> Original {
     engine.must(engine::snapshot("a@t"));
     engine.must(engine::clone("image@v1", "b"));
     let (key, value) = ("colour".to_owned(), Some("blue".to_owned()));
-    engine.must(Command::SetProperty { name: n("b"), key, value });
+    engine.must(Command::SetProperty { names: vec![n("b")], key, value });
     engine.must(Command::Checkpoint);
     engine.must(engine::remove("a@s"));
     fill(&mut engine, "b", 3, 4);

@@ -335,7 +335,7 @@ fn command_of(step: &Step) -> Option<Command> {
             Command::Publish { volume: n(&volume(v)), version: n(&Reference::Version(version).text()) }
         }
         Step::Property { name, value } => Command::SetProperty {
-            name: n(&name.text()),
+            names: vec![n(&name.text())],
             key: "key".to_owned(),
             value: value.map(|byte| byte.to_string()),
         },

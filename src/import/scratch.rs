@@ -83,8 +83,8 @@ impl<'a> Scratch<'a> {
     }
 
     fn set(&self, key: &str, value: Option<String>) -> Result<(), Error> {
-        let name = self.name.clone();
-        self.pool.run(Command::SetProperty { name, key: key.to_owned(), value }).map(drop)
+        let names = vec![self.name.clone()];
+        self.pool.run(Command::SetProperty { names, key: key.to_owned(), value }).map(drop)
     }
 
     /// Removes the scratch volume and gives its space back. Returns the failure that led here.

@@ -44,9 +44,9 @@ pub enum Command {
         from: Name,
         to: Name,
     },
-    /// A value of `None` removes the property.
+    /// The same property of several names. A value of `None` removes it.
     SetProperty {
-        name: Name,
+        names: Vec<Name>,
         key: String,
         value: Option<String>,
     },

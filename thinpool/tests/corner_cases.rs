@@ -52,13 +52,38 @@ fn many_properties_are_refused_or_kept() {
     engine.must(volume("b", MIB));
     let set = |number| {
         let (key, value) = (format!("k{number}"), Some("v".repeat(4000)));
-        Command::SetProperty { name: n("a"), key, value }
+        Command::SetProperty { names: vec![n("a")], key, value }
     };
     let kept = (0..80).take_while(|number| engine.run(set(*number)).is_ok()).count();
     assert!((1..80).contains(&kept), "{kept} properties of 4 KiB were kept");
     let mut engine = engine.close();
     assert_eq!(engine.entry("a").properties.len(), kept);
     assert_eq!(engine.entry("b").properties.len(), 0);
+    engine.assert_clean();
+}
+
+/// One commit for all of them, and none of them when one name is not there.
+#[test]
+fn a_property_of_many_names_is_one_commit() {
+    let (mut engine, device) =
+        Engine::simulated(64 * MIB, Profile::default(), limits(), GeometryOptions::default());
+    let names: Vec<_> = (0..100).map(|number| format!("v{number}")).collect();
+    names.iter().for_each(|name| engine.must(volume(name, MIB)));
+    let set = |names: &[String]| {
+        let (key, value) = ("team".to_owned(), Some("lab".to_owned()));
+        Command::SetProperty { names: names.iter().map(|name| n(name)).collect(), key, value }
+    };
+    engine.run(set(&[names.clone(), vec!["none".to_owned()]].concat())).expect_err("one is not there");
+    assert!(names.iter().all(|name| engine.entry(name).properties.is_empty()));
+    let [flushes] = count(&device, [OperationKind::Flush]);
+    engine.must(set(&names));
+    device.stop_observing();
+    assert!(
+        flushes.load(Ordering::Relaxed) <= 4,
+        "{flushes:?} for one commit, and perhaps one that was under way"
+    );
+    let mut engine = engine.kill();
+    assert!(names.iter().all(|name| engine.entry(name).properties["team"] == "lab"));
     engine.assert_clean();
 }
 

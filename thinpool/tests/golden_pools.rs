@@ -39,7 +39,7 @@ fn furnished() -> Engine {
     engine.must(snapshot("desk@two"));
     engine.trim(&desk, 3 * BLOCK, BLOCK).expect("there is metadata");
     engine.must(Command::SetProperty {
-        name: n("desk"),
+        names: vec![n("desk")],
         key: "team".to_owned(),
         value: Some("lab".to_owned()),
     });

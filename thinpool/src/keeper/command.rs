@@ -1,6 +1,6 @@
 //! Executing an operator's commands, one at a time, each as one record: all or nothing.
 
-use super::plan::{Point, base_of, busy, plan, plan_snapshot, vacant, volume};
+use super::plan::{Point, base_of, busy, plan, plan_property_of, plan_snapshot, vacant, volume};
 use super::reclaim::{self, fetch};
 use super::{Desk, give_back, provision};
 use crate::catalog::sweep::Stop;
@@ -55,6 +55,9 @@ async fn execute(desk: &Desk, command: Command, ticket: &Ticket) -> Result<Outco
         Command::Extend { bytes } => super::grow::extend(desk, bytes).await?,
         Command::Thin => reclaim::thin_all(desk).await?,
         Command::Snapshot { names } => snapshot(desk, &names).await?,
+        Command::SetProperty { names, key, value } => {
+            set_property(desk, &names, &key, value.as_deref()).await?
+        }
         Command::Resize { name, size } => resize(desk, &name, size).await?,
         other => stage(desk, |catalog| plan(core, catalog, &other)).await?,
     }
@@ -64,6 +67,16 @@ async fn execute(desk: &Desk, command: Command, ticket: &Ticket) -> Result<Outco
 /// Plans, stages and applies one record, then makes it durable: a command that has answered survives power loss.
 async fn stage(desk: &Desk, plan: impl Fn(&mut Catalog) -> Result<Record, Error>) -> Result<(), Error> {
     stage_with(desk, |catalog| plan(catalog).map(Some)).await?;
+    commit(desk).await
+}
+
+/// Refused as a whole, before anything is staged; one commit makes all of it durable.
+async fn set_property(desk: &Desk, names: &[Name], key: &str, value: Option<&str>) -> Result<(), Error> {
+    let plan = |catalog: &Catalog, name| plan_property_of(catalog, name, key, value);
+    desk.core.with_catalog(|catalog| names.iter().try_for_each(|name| plan(catalog, name).map(drop)))?;
+    for name in names {
+        stage_with(desk, |catalog| plan(catalog, name).map(Some)).await?;
+    }
     commit(desk).await
 }
 

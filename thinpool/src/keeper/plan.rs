@@ -50,15 +50,21 @@ pub(super) fn plan(core: &Core, catalog: &mut Catalog, command: &Command) -> Res
             }
             Ok(Record::Rename { entry: id.0, name: to.to_string() })
         }
-        Command::SetProperty { name, key, value } => {
-            let (id, entry) = existing(catalog, name)?;
-            plan_property(id, &entry.properties, key, value.as_deref())
-        }
         Command::SetPoolProperty { key, value } => {
             plan_property(EntryId::POOL, catalog.properties(), key, value.as_deref())
         }
         _ => Err(Error::Invalid("this command is not a change of the catalog".to_owned())),
     }
+}
+
+pub(super) fn plan_property_of(
+    catalog: &Catalog,
+    name: &Name,
+    key: &str,
+    value: Option<&str>,
+) -> Result<Record, Error> {
+    let (id, entry) = existing(catalog, name)?;
+    plan_property(id, &entry.properties, key, value)
 }
 
 fn plan_property(
