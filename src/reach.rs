@@ -16,6 +16,7 @@ use crate::wire::{Answer, Ask, EntryView, ExportView, PlanView, StatusView};
 use blockstore::{Access, Engine};
 use cow_tree::units::PoolId;
 use std::path::PathBuf;
+use thinpool::Command;
 
 #[derive(Debug)]
 pub(crate) enum Reach {
@@ -90,6 +91,14 @@ impl Reach {
                 let run = || handle(&held, ask.clone(), watcher);
                 History::open().of(&name, &Author::this_process(), &ask, run, failure_in)
             }
+        }
+    }
+
+    /// Takes the room that metadata needs, so that nobody waits for it later. It changes nothing that anybody sees.
+    pub(crate) fn make_ready(&self) {
+        if let Reach::Here(local) = self {
+            // What fails now is tried again when there is something to write.
+            let _later_is_fine = local.pool().run(Command::Settle);
         }
     }
 

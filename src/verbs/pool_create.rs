@@ -30,19 +30,34 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
     let asked = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
     let make = || make(create, size, engine, &options, &what);
     let sizes = History::open().note_change(&options.name, "pool create", asked, make)?;
-    let made = PoolChoice::new(Some(first.clone()), None, engine);
-    let settled = made.with(CHANGE, |reach| {
-        if order != PoolOrder::default() {
+    begin(&PoolChoice::new(Some(first.clone()), None, engine), order, first)?;
+    report(&create.paths, &options.name, &sizes, style)
+}
+
+/// Opens the new pool once: it keeps what was ordered, and what comes first need not wait for the room that metadata takes.
+fn begin(made: &PoolChoice, order: PoolOrder, first: &Path) -> Result<(), Failure> {
+    let is_ordered = order != PoolOrder::default();
+    let begun = made.with(CHANGE, |reach| {
+        if is_ordered {
             reach.ask(Ask::SetPool(order))?;
         }
-        // What comes first need not wait for the room that metadata takes.
-        reach.ask(Ask::Settle)
+        reach.make_ready();
+        Ok(())
     });
-    settled.map_err(|failure| {
-        let what = format!("the pool {} was created with the usual thresholds", first.display());
-        after(1)(Failure { what, ..failure })
-    })?;
-    report(&create.paths, &options.name, &sizes, style)
+    match begun {
+        Err(failure) if is_ordered => {
+            let what = format!("the pool {} was created with the usual thresholds", first.display());
+            Err(after(1)(Failure { what, ..failure }))
+        }
+        Err(failure) => {
+            say(&format!(
+                "note: {}: {}; that is made up for when it is first used",
+                failure.what, failure.why
+            ));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// What is to be different from a pool that nobody has set anything of.
