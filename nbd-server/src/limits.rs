@@ -41,7 +41,7 @@ pub(crate) const SEND_BUFFER_BYTES: usize = 512 << 10;
 pub(crate) const UNBROKEN_BYTES_MAX: usize = 1 << 20;
 /// Payload in flight of one connection where a processor makes every transfer: what is read long before it is sent has left
 /// the processor's cache by then.
-pub(crate) const CACHED_BYTES_IN_FLIGHT: u64 = 2 << 20;
+pub(crate) const CACHED_BYTES_IN_FLIGHT: u64 = 512 << 10;
 /// What one receive of TLS may bring, in bytes: some records of it.
 pub(crate) const TLS_RECEIVE_BYTES: usize = 64 << 10;
 /// Memory for receiving during the handshake: an option header with its data.
