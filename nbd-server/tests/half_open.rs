@@ -93,6 +93,7 @@ fn clients_that_never_read_cost_little_memory_and_slow_nobody_down() {
     for client in &mut deaf {
         (0..REQUESTS).for_each(|cookie| client.send(&request(READ, 0, cookie, 0, LENGTH)));
     }
+    wait_for("their requests", || resident().saturating_sub(before) > CLIENTS * 3 * MIB);
     let crowded = slowest_read(&mut working);
     let grown = resident().saturating_sub(before);
     // A connection has a request under way, and a socket that is full of a reply.

@@ -30,30 +30,29 @@ pub(super) fn run(create: &PoolCreateArguments, engine: Engine, style: Style) ->
     let asked = json!({ "paths": shown(&create.paths), "size": size.map(Size::bytes) });
     let make = || make(create, size, engine, &options, &what);
     let sizes = History::open().note_change(&options.name, "pool create", asked, make)?;
+    let has_name = remember(&options.name, first);
     begin(&PoolChoice::new(Some(first.clone()), None, engine), order, first)?;
-    report(&create.paths, &options.name, &sizes, style)
+    report(&create.paths, &options.name, has_name, &sizes, style)
 }
 
 /// Opens the new pool once: it keeps what was ordered, and what comes first need not wait for the room that metadata takes.
 fn begin(made: &PoolChoice, order: PoolOrder, first: &Path) -> Result<(), Failure> {
-    let is_ordered = order != PoolOrder::default();
+    let mut is_as_ordered = order == PoolOrder::default();
     let begun = made.with(CHANGE, |reach| {
-        if is_ordered {
+        if !is_as_ordered {
             reach.ask(Ask::SetPool(order))?;
+            is_as_ordered = true;
         }
         reach.make_ready();
         Ok(())
     });
     match begun {
-        Err(failure) if is_ordered => {
-            let what = format!("the pool {} was created with the usual thresholds", first.display());
+        Err(failure) if !is_as_ordered => {
+            let what = format!("the pool {} was created as usual, not as ordered", first.display());
             Err(after(1)(Failure { what, ..failure }))
         }
         Err(failure) => {
-            say(&format!(
-                "note: {}: {}; that is made up for when it is first used",
-                failure.what, failure.why
-            ));
+            say(&format!("note: {}: {}", failure.what, failure.why));
             Ok(())
         }
         Ok(()) => Ok(()),
@@ -144,7 +143,7 @@ fn format(devices: &[Arc<dyn Device>], options: &CreateOptions, what: &str) -> R
     thinpool::create_all(devices[0].clone(), &further, options).map_err(|error| explain::engine(what, &error))
 }
 
-fn report(paths: &[PathBuf], name: &str, sizes: &[u64], style: Style) -> Result<(), Failure> {
+fn report(paths: &[PathBuf], name: &str, has_name: bool, sizes: &[u64], style: Style) -> Result<(), Failure> {
     let first = &paths[0];
     let size: u64 = sizes.iter().sum();
     let devices: Vec<_> = paths
@@ -156,7 +155,7 @@ fn report(paths: &[PathBuf], name: &str, sizes: &[u64], style: Style) -> Result<
         1 => format!("in {}", first.display()),
         count => format!("on {count} devices, the first {}", first.display()),
     };
-    let next = if remember(name, first) { format!("{name}/golden@v1") } else { "golden@v1".to_owned() };
+    let next = if has_name { format!("{name}/golden@v1") } else { "golden@v1".to_owned() };
     let sentence =
         format!("created {name} {on}, {}; next: offshoot image import {next} FILE", style.size(size));
     let body = json!({ "pool": name, "path": first.display().to_string(), "size": size, "devices": devices });

@@ -148,7 +148,8 @@ fn change_label(place: &Place, at: usize, byte: u8, seal: bool) {
     let file = File::options().read(true).write(true).open(place.pool()).expect("there");
     let mut label = vec![0; 4096];
     file.read_exact_at(&mut label, 0).expect("a block");
-    label[at] = byte;
+    // Any byte may be there already where an identifier is.
+    label[at] = if seal { byte } else { !label[at] };
     if seal {
         label[12..16].fill(0);
         let checksum = crc32c::crc32c(&label);

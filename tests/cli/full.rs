@@ -1,9 +1,10 @@
 //! What a full pool does to writes, as its operator has said, over both doors.
 
-use crate::cli_program::Place;
+use crate::cli_program::{Daemon, Place};
 use crate::nbd_client::{Client, Command};
 use crate::vhost_client::{Ask, Driver};
 use serde_json::Value;
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +27,18 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "what a daemon does by itself takes its time")]
+fn rest(time: Duration) {
+    thread::sleep(time);
+}
+
+/// Hundredths of a second.
+fn processor_time(daemon: &Daemon) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.process_id())).expect("ours");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+    fields.split(' ').skip(11).take(2).map(|time| time.parse::<u64>().expect("a number")).sum()
+}
+
 fn write(offset: u64, length: u32) -> Command {
     Command::Write { offset, flags: 0, data: vec![7; usize::try_from(length).expect("short")] }
 }
@@ -43,7 +56,7 @@ fn fill(client: &mut Client, mut at: u64) -> u64 {
 }
 
 /// A full pool that is served, with the exports `desk`, which is full of its data, `spare` and `machine`.
-fn full(on_full: &str) -> (Place, crate::cli_program::Daemon, u64) {
+fn full(on_full: &str) -> (Place, Daemon, u64) {
     let place = Place::in_memory();
     place.ok(&["pool", "create", "p.pool", "--size", "256M"]);
     place.ok(&["volume", "create", "desk", "--size", "1G"]);
@@ -204,6 +217,11 @@ fn a_machine_that_waits_for_space_is_in_no_other_machines_way() {
         driver.kick().expect("asked");
     }
     wait_for("writes that wait", || status(&place)["waiting_writes"].as_u64() >= Some(4 * 15));
+    // Nobody looks at the rings again and again meanwhile.
+    let before = processor_time(&daemon);
+    rest(Duration::from_secs(1));
+    let spent = processor_time(&daemon) - before;
+    assert!(spent < 50, "{spent} hundredths of a second of two workers' time");
     for name in names("other") {
         let mut driver = connect(&name, 1, 4096);
         assert_eq!(driver.run(Ask::Read { offset: 0, length: 4096 }).expect("an answer"), 0);

@@ -29,6 +29,8 @@ struct Handle {
     open: Arc<Open>,
     /// Its writes wait for space when the pool is full.
     is_patient: AtomicBool,
+    /// They did, and nobody waits for them any more.
+    is_done_waiting: AtomicBool,
 }
 
 pub(crate) struct Open {
@@ -45,7 +47,13 @@ impl Attachment {
     }
 
     fn of(open: Arc<Open>) -> Self {
-        Self { inner: Arc::new(CachePadded::new(Handle { open, is_patient: AtomicBool::new(false) })) }
+        Self {
+            inner: Arc::new(CachePadded::new(Handle {
+                open,
+                is_patient: AtomicBool::new(false),
+                is_done_waiting: AtomicBool::new(false),
+            })),
+        }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
@@ -71,8 +79,13 @@ impl Attachment {
     /// They do not wait any more, as at first; those that do fail.
     pub fn end_patience(&self) {
         if self.inner.is_patient.swap(false, Ordering::SeqCst) {
+            self.inner.is_done_waiting.store(true, Ordering::SeqCst);
             self.inner.open.core.announce();
         }
+    }
+
+    pub(crate) fn is_done_waiting(&self) -> bool {
+        self.inner.is_done_waiting.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_patient(&self) -> bool {

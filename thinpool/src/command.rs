@@ -44,7 +44,8 @@ pub enum Command {
         from: Name,
         to: Name,
     },
-    /// The same property of several names. A value of `None` removes it.
+    /// The same property of several names: refused as a whole, durable together; a crash before the answer may leave it of some.
+    /// A value of `None` removes it.
     SetProperty {
         names: Vec<Name>,
         key: String,

@@ -80,6 +80,12 @@ impl SpaceWaits {
 }
 
 impl SpaceWait {
+    /// Whether its time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.waits.0.lock();
+        state.now >= self.since.saturating_add(state.longest)
+    }
+
     /// It has found some.
     pub(crate) fn interrupt(&mut self) {
         if std::mem::take(&mut self.is_waiting) {

@@ -160,10 +160,13 @@ fn get_kept_space_back(writes_find_room: bool) {
         engine.tick();
     }
     let kept = engine.status().kept / BLOCK;
-    // Every block a leaf entry of its own. A commit is when groups that were refused are asked for again.
+    // Every block a leaf entry of its own. A commit, some seconds later, is when groups that were refused are asked for again.
     let stop = (0..8192).find(|block| {
         let at = block * 2 * BLOCK;
         engine.write(&a, at, &[7; 4096]).is_err() && {
+            for _ in 0..6000 {
+                engine.tick();
+            }
             engine.must(Command::Commit);
             engine.write(&a, at, &[7; 4096]).is_err()
         }

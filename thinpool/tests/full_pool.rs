@@ -166,6 +166,26 @@ fn the_wait_ends_with_the_patience_of_the_attachment_and_of_no_other() {
     assert_eq!(full.replies[&0], Err(RequestError::OutOfSpace));
 }
 
+/// A ring that is to stop does not wait for another ring of the same volume, which may wait for hours.
+#[test]
+fn who_is_to_end_does_not_wait_for_the_range_of_one_that_waits() {
+    let mut full = Full::new(limits());
+    full.submit(0);
+    let first = full.a.clone();
+    full.a = full.a.for_thread();
+    full.a.be_patient();
+    full.submit_at(1, 0, &[4; 4096]);
+    full.ticks(10);
+    assert!(full.replies.is_empty());
+    full.a.end_patience();
+    full.poll();
+    assert_eq!(full.replies.keys().collect::<Vec<_>>(), [&1]);
+    assert_eq!(full.replies[&1], Err(RequestError::OutOfSpace));
+    first.end_patience();
+    full.poll();
+    assert_eq!(full.replies[&0], Err(RequestError::OutOfSpace));
+}
+
 /// Waiting writes hold no place on the channel, however many they are.
 #[test]
 fn others_go_on_while_more_writes_wait_than_the_channel_has_places() {

@@ -419,7 +419,7 @@ impl Worker {
     fn sleep(&mut self) {
         let mut quiet = self.channel.listen() && !self.is_over();
         let may_take = self.may_take();
-        let is_heard = |served: &&mut Served| served.stopping.is_none() && served.held.is_none();
+        let is_heard = |served: &&mut Served| served.stopping.is_none() && served.may_hold_more();
         for served in self.rings.iter_mut().flatten().filter(is_heard) {
             quiet &= served.ring.listen() || !may_take;
         }

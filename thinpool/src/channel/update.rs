@@ -187,13 +187,23 @@ impl Channel {
             return Flow::Done(Err(RequestError::ShuttingDown));
         }
         if !mutants::active(Mutant::NoRangeLock) {
-            // Whoever has it may wait for space.
-            let Some(ticket) = live.ranges.lock().try_lock(chunk.blocks.clone()) else { return Flow::Aside };
+            let Some(ticket) = live.ranges.lock().try_lock(chunk.blocks.clone()) else {
+                return self.wait_for_range(slot);
+            };
             live.locked_ranges.fetch_add(1, Ordering::SeqCst);
             update.ticket = Some(ticket);
         }
         update.phase = Phase::Plan;
         Flow::Again
+    }
+
+    /// Whoever has the range may wait for space: nobody who is to end waits for that.
+    fn wait_for_range(&self, slot: &Slot) -> Flow {
+        let may_take_long = self.core.space_waits.waiting() > 0;
+        if slot.attachment.is_done_waiting() && may_take_long {
+            return Flow::Done(Err(RequestError::OutOfSpace));
+        }
+        Flow::Aside
     }
 
     fn plan_chunk(&mut self, index: usize, slot: &mut Slot, live: &Live) -> Flow {

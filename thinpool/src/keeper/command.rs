@@ -70,7 +70,7 @@ async fn stage(desk: &Desk, plan: impl Fn(&mut Catalog) -> Result<Record, Error>
     commit(desk).await
 }
 
-/// Refused as a whole, before anything is staged; one commit makes all of it durable.
+/// Refused as a whole, before anything is staged; one commit makes it durable, as a rule: a crash before the answer may leave some.
 async fn set_property(desk: &Desk, names: &[Name], key: &str, value: Option<&str>) -> Result<(), Error> {
     let plan = |catalog: &Catalog, name| plan_property_of(catalog, name, key, value);
     desk.core.with_catalog(|catalog| names.iter().try_for_each(|name| plan(catalog, name).map(drop)))?;

@@ -19,14 +19,18 @@ use std::time::Duration;
 
 pub(crate) async fn run(desk: Desk) {
     let mut last = desk.now();
+    let mut offered = last;
     loop {
         desk.until(|| is_due(&desk, last)).await;
         if desk.core.closed.load(Ordering::SeqCst) {
             return;
         }
         last = desk.now();
-        // The file system may have room again.
-        desk.core.groups.lock().offer_refused();
+        // The file system may have room again. Not each time: whoever looks for room has to come to an end.
+        if last >= offered + desk.core.limits.commit_interval {
+            offered = last;
+            desk.core.groups.lock().offer_refused();
+        }
         match commit(&desk).await {
             Ok(()) => {}
             Err(_) => desk.core.poison(),
