@@ -41,6 +41,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The lane of records the keeper stages.
 pub(crate) const KEEPER_LANE: usize = 0;
@@ -120,6 +121,8 @@ pub(crate) struct Core {
     pub(crate) freed_nodes: Mutex<Vec<BlockAddress>>,
     pub(crate) needs: Mutex<Needs>,
     pub(crate) space_waits: Arc<SpaceWaits>,
+    /// Monotonic time, as the owner of the keeper last told it.
+    pub(crate) clock: Mutex<Duration>,
     /// Nodes that may be dirtied between two checkpoints.
     pub(crate) credits_max: i64,
     /// Nodes that may still be dirtied before a checkpoint must come.

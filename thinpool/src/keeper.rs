@@ -20,7 +20,6 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::wake::sleep_on;
 use io::KeeperIo;
-use parking_lot::Mutex;
 use std::future::Future;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
@@ -39,13 +38,12 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Desk {
     pub(crate) core: Arc<Core>,
     pub(crate) io: Arc<KeeperIo>,
-    clock: Arc<Mutex<Duration>>,
 }
 
 impl Desk {
     /// Monotonic time, as the owner of the keeper last told it.
     pub(crate) fn now(&self) -> Duration {
-        *self.clock.lock()
+        *self.core.clock.lock()
     }
 
     /// Lets the other tasks run until the condition holds.
@@ -71,7 +69,7 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     pub(crate) fn new(core: Arc<Core>, io: Arc<KeeperIo>) -> Self {
-        let desk = Desk { core, io, clock: Arc::new(Mutex::new(Duration::ZERO)) };
+        let desk = Desk { core, io };
         let mut tasks: Vec<Task> = vec![Box::pin(command::run(desk.clone()))];
         if !desk.core.read_only {
             tasks.push(Box::pin(commit::run(desk.clone())));
@@ -92,9 +90,8 @@ impl Keeper {
 
     /// Runs every task as far as it gets; tells whether any of them got on. `now` is monotonic.
     pub fn poll(&mut self, now: Duration) -> bool {
-        *self.desk.clock.lock() = now;
         let core = self.desk.core.clone();
-        core.space_waits.tell_time(now);
+        *core.clock.lock() = now;
         core.keeper.clear();
         core.keeper.take();
         let mut got_on = false;

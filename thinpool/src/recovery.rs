@@ -392,6 +392,7 @@ fn assemble(
         freed_nodes: Mutex::new(freed_nodes),
         needs: Mutex::new(Needs::default()),
         space_waits: Arc::default(),
+        clock: Mutex::default(),
         credits_max,
         node_credits: AtomicI64::new(credits_max),
         events: AtomicU64::new(0),

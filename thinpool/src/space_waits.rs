@@ -11,7 +11,6 @@ pub(crate) struct SpaceWaits(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    now: Duration,
     /// Longest time a write waits; none fails it at once.
     longest: Duration,
     waiting: u64,
@@ -41,25 +40,18 @@ impl SpaceWaits {
         self.0.lock().longest = longest;
     }
 
-    pub(crate) fn tell_time(&self, now: Duration) {
-        self.0.lock().now = now;
-    }
-
     /// How many wait.
     pub(crate) fn waiting(&self) -> u64 {
         self.0.lock().waiting
     }
 
     /// Begins the request's wait, or goes on with it.
-    pub(crate) fn judge(self: &Arc<Self>, wait: &mut Option<SpaceWait>) -> Verdict {
+    pub(crate) fn judge(self: &Arc<Self>, wait: &mut Option<SpaceWait>, now: Duration) -> Verdict {
         let mut state = self.0.lock();
-        let wait = wait.get_or_insert_with(|| SpaceWait {
-            waits: self.clone(),
-            since: state.now,
-            is_waiting: false,
-        });
-        let until = wait.since.saturating_add(state.longest);
-        if state.now >= until {
+        let wait =
+            wait.get_or_insert_with(|| SpaceWait { waits: self.clone(), since: now, is_waiting: false });
+        let until = state.end_of(wait.since);
+        if now >= until {
             return Verdict::Fail;
         }
         state.next = Some(state.next.map_or(until, |next| next.min(until)));
@@ -72,18 +64,22 @@ impl SpaceWaits {
     }
 
     /// Whether somebody may have waited long enough since it was asked last.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
         let mut state = self.0.lock();
-        let now = state.now;
         state.next.take_if(|next| *next <= now).is_some()
+    }
+}
+
+impl State {
+    fn end_of(&self, since: Duration) -> Duration {
+        since.saturating_add(self.longest)
     }
 }
 
 impl SpaceWait {
     /// Whether its time is over.
-    pub(crate) fn is_over(&self) -> bool {
-        let state = self.waits.0.lock();
-        state.now >= self.since.saturating_add(state.longest)
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
+        now >= self.waits.0.lock().end_of(self.since)
     }
 
     /// It has found some.

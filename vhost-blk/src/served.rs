@@ -22,7 +22,7 @@ pub(crate) struct Served {
     /// Who wants to hear that it has stopped.
     pub(crate) stopping: Option<Sender<Stopped>>,
     pub(crate) held: Option<Held>,
-    /// Bytes of requests that wait for space.
+    /// Bytes of requests that wait for space, or for one that does.
     pub(crate) bytes_aside: u64,
 }
 

@@ -24,15 +24,15 @@ impl Channel {
         short.then_some(NoRun::Full { quarantined })
     }
 
-    /// Leaves the epoch while the keeper finds space. When there is none to find, somebody else may make some. Who has waited for
-    /// that before waits no longer for the keeper either than its time and its patience are.
+    /// Leaves the epoch while the keeper finds space. When there is none to find, somebody else may make some. Whoever has
+    /// waited for that before fails when its time or its patience is over, whatever the keeper may bring.
     pub(super) fn wait_for_space(&mut self, slot: &mut Slot, live: &Live, stop: NoRun) -> Flow {
         self.leave_epoch(slot);
         if self.core.closing.load(Ordering::SeqCst) {
             return self.fail_update(slot, live, RequestError::ShuttingDown);
         }
-        let is_patient = slot.attachment.is_patient();
-        if update_of(slot).space_wait.as_ref().is_some_and(|wait| !is_patient || wait.is_over()) {
+        let (is_patient, now) = (slot.attachment.is_patient(), *self.core.clock.lock());
+        if update_of(slot).space_wait.as_ref().is_some_and(|wait| !is_patient || wait.is_over(now)) {
             return self.fail_update(slot, live, RequestError::OutOfSpace);
         }
         match stop {
@@ -64,8 +64,9 @@ impl Channel {
     /// Nothing is on its way: waits for somebody else, if that may be, or fails.
     fn wait_for_others(&mut self, slot: &mut Slot, live: &Live) -> Flow {
         let is_patient = slot.attachment.is_patient();
+        let now = *self.core.clock.lock();
         let wait = &mut update_of(slot).space_wait;
-        let verdict = if is_patient { self.core.space_waits.judge(wait) } else { Verdict::Fail };
+        let verdict = if is_patient { self.core.space_waits.judge(wait, now) } else { Verdict::Fail };
         match verdict {
             Verdict::LookOnceMore => Flow::Again,
             Verdict::Wait => Flow::Aside,

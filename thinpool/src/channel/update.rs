@@ -199,8 +199,7 @@ impl Channel {
 
     /// Whoever has the range may wait for space: nobody who is to end waits for that.
     fn wait_for_range(&self, slot: &Slot) -> Flow {
-        let may_take_long = self.core.space_waits.waiting() > 0;
-        if slot.attachment.is_done_waiting() && may_take_long {
+        if slot.attachment.is_done_waiting() && self.core.space_waits.waiting() > 0 {
             return Flow::Done(Err(RequestError::OutOfSpace));
         }
         Flow::Aside

@@ -9,7 +9,10 @@ pub(crate) async fn run(desk: Desk) {
     let mut last = desk.now();
     loop {
         let is_time = || core.space_waits.waiting() > 0 && desk.now() >= last + core.limits.commit_interval;
-        desk.until(|| core.closed.load(Ordering::SeqCst) || core.space_waits.is_over() || is_time()).await;
+        desk.until(|| {
+            core.closed.load(Ordering::SeqCst) || core.space_waits.is_over(desk.now()) || is_time()
+        })
+        .await;
         if core.closed.load(Ordering::SeqCst) {
             return;
         }
