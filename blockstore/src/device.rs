@@ -54,7 +54,7 @@ pub trait IoChannel: Send {
     /// Takes submissions from the front while there is room and leaves the rest in the queue (B5).
     fn submit(&mut self, queue: &mut VecDeque<Submission>);
 
-    /// Moves what has completed to `done` and returns how many that were. Never blocks.
+    /// Moves what has completed to `done`, or the first of it, and returns how many that were. Never blocks.
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize;
 
     /// Returns when `poll` would find a completion, or after `timeout`. With nothing in flight it is a sleep.
@@ -67,6 +67,12 @@ pub trait IoChannel: Send {
 
     /// Operations submitted whose completion was not yet polled.
     fn in_flight(&self) -> usize;
+
+    /// Whether the device has so little to do that it should hear of `queued` submissions at once, and not together with others
+    /// that are being made ready. Never where a transfer takes the processor that makes them ready.
+    fn wants(&mut self, _queued: usize) -> bool {
+        false
+    }
 
     /// Whether some of them have not reached the device because the kernel was too busy: `poll` tries again, and nobody is
     /// told when that would succeed.

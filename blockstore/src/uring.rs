@@ -4,8 +4,9 @@
 //! the ring's descriptor tells of all of them. What is settled without a step flies as an empty operation.
 //!
 //! A disk that waits for the last operation of a batch before it gets the first stands still meanwhile, and answers the whole
-//! batch at once: after that it would stand still each time. So it gets the beginnings of a batch early, in shares of half of what
-//! it has. A medium that works while it is told gets the batch as a whole.
+//! batch at once: after that it would stand still each time. So it wants the beginnings of a batch early, in shares of half of what
+//! it has, and its first answers are handed on before the others are looked at. A medium that works while it is told gets the batch
+//! as a whole.
 //!
 //! The ring belongs to no thread: a channel may be handed from one to another, also with operations in flight.
 //! That is why the "single issuer" and "deferred task running" modes are not used, which tie a ring to the thread
@@ -26,6 +27,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Completions that a poll takes of a disk that stands still: what follows the first of them gives it something to do while the
+/// others are answered.
+const FIRST_MAX: usize = 4;
 
 /// One submission on its way.
 pub(crate) struct Flight {
@@ -65,14 +70,10 @@ impl UringChannel {
 
 impl IoChannel for UringChannel {
     fn submit(&mut self, queue: &mut VecDeque<Submission>) {
-        let mut may_send = self.medium.works_alone();
         while self.ring.in_flight() < self.depth {
             let Some(submission) = queue.pop_front() else { break };
             let flight = self.board(submission);
             self.ring.start(flight);
-            if may_send && self.ring.has_share() {
-                may_send = self.ring.send();
-            }
         }
         self.ring.send();
     }
@@ -81,7 +82,10 @@ impl IoChannel for UringChannel {
         let before = done.len();
         let alignment = self.medium.geometry().alignment;
         self.ring.gather();
-        while let Some((mut flight, answer)) = self.ring.land() {
+        let stands_still = self.medium.works_alone() && self.ring.under_way() == 0;
+        let most = if stands_still { FIRST_MAX } else { usize::MAX };
+        for _ in 0..most {
+            let Some((mut flight, answer)) = self.ring.land() else { break };
             let operation = &flight.submission.operation;
             let result = match flight.settled {
                 Some(result) => Some(result),
@@ -109,6 +113,10 @@ impl IoChannel for UringChannel {
 
     fn in_flight(&self) -> usize {
         self.ring.in_flight()
+    }
+
+    fn wants(&mut self, queued: usize) -> bool {
+        self.medium.works_alone() && !self.ring.is_held_up() && queued * 2 >= self.ring.under_way()
     }
 
     fn is_held_up(&self) -> bool {

@@ -152,6 +152,9 @@ impl Channel {
         };
         self.slots[index] = Some(Slot::new(tag, attachment, work));
         self.drive(index);
+        if !self.outbox.is_empty() && self.io.wants(self.outbox.len()) {
+            self.send();
+        }
         Ok(())
     }
 

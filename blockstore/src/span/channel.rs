@@ -241,6 +241,10 @@ impl IoChannel for SpanChannel {
         self.in_flight
     }
 
+    fn wants(&mut self, queued: usize) -> bool {
+        self.channels.iter_mut().any(|channel| channel.wants(queued))
+    }
+
     fn is_held_up(&self) -> bool {
         self.channels.iter().any(|channel| channel.is_held_up())
             || self.outboxes.iter().any(|outbox| !outbox.is_empty())

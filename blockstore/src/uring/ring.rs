@@ -99,10 +99,9 @@ impl Ring {
         }
     }
 
-    /// Entries for the kernel are as many as half of what it has, or more.
-    pub(super) fn has_share(&mut self) -> bool {
-        let unsent = self.unsent();
-        unsent * 2 >= self.in_flight() - unsent
+    /// Flights that the kernel has not answered.
+    pub(super) fn under_way(&mut self) -> usize {
+        self.in_flight() - self.ring.completion().len()
     }
 
     /// Entries the kernel has not taken yet.

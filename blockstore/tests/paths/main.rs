@@ -6,6 +6,7 @@ mod child;
 mod create;
 mod denied;
 mod drive;
+mod early;
 mod kinds;
 mod lock;
 #[path = "../loop_device/mod.rs"]
