@@ -68,15 +68,15 @@ pub trait IoChannel: Send {
     /// Operations submitted whose completion was not yet polled.
     fn in_flight(&self) -> usize;
 
-    /// Whether the device has so little to do that it should hear of `queued` submissions at once, and not together with others
-    /// that are being made ready. Never where a transfer takes the processor that makes them ready.
-    fn wants(&mut self, _queued: usize) -> bool {
-        false
+    /// Operations that the device works on alone ([`Device::works_alone`]) and has not answered: while they are few, it should hear
+    /// of others at once, and not together with those that are still being made ready. `None` where there is nothing to be gained.
+    fn under_way(&mut self) -> Option<usize> {
+        None
     }
 
-    /// Whether some of them have not reached the device because the kernel was too busy: `poll` tries again, and nobody is
-    /// told when that would succeed.
-    fn is_held_up(&self) -> bool {
+    /// Whether `poll` is to be called again, and nobody is told when: it has left completions behind, or the kernel was too busy to
+    /// take some of what was submitted.
+    fn is_unfinished(&self) -> bool {
         false
     }
 }

@@ -4,9 +4,9 @@
 //! the ring's descriptor tells of all of them. What is settled without a step flies as an empty operation.
 //!
 //! A disk that waits for the last operation of a batch before it gets the first stands still meanwhile, and answers the whole
-//! batch at once: after that it would stand still each time. So it wants the beginnings of a batch early, in shares of half of what
-//! it has, and its first answers are handed on before the others are looked at. A medium that works while it is told gets the batch
-//! as a whole.
+//! batch at once: after that it would stand still each time. So it tells how little it has to do, that it may get the beginnings of a
+//! batch early, and its first answers are handed on before the others are looked at. A medium that works while it is told gets the
+//! batch as a whole.
 //!
 //! The ring belongs to no thread: a channel may be handed from one to another, also with operations in flight.
 //! That is why the "single issuer" and "deferred task running" modes are not used, which tie a ring to the thread
@@ -45,6 +45,8 @@ pub(crate) struct UringChannel {
     ring: Ring,
     medium: Arc<FileMedium>,
     depth: usize,
+    /// The last poll has left completions behind.
+    has_left_some: bool,
 }
 
 /// Whether the kernel offers io_uring, as far as it is needed here.
@@ -56,7 +58,7 @@ impl UringChannel {
     pub(crate) fn new(medium: Arc<FileMedium>, depth: usize) -> Result<Self, DeviceError> {
         let depth = clamp_depth(depth);
         let ring = Ring::new(depth, medium.file()).map_err(DeviceError::UringUnavailable)?;
-        Ok(Self { ring, medium, depth })
+        Ok(Self { ring, medium, depth, has_left_some: false })
     }
 
     fn board(&self, submission: Submission) -> Flight {
@@ -99,6 +101,7 @@ impl IoChannel for UringChannel {
                 None => self.ring.start(flight),
             }
         }
+        self.has_left_some = self.ring.has_landed();
         self.ring.send();
         done.len() - before
     }
@@ -115,11 +118,11 @@ impl IoChannel for UringChannel {
         self.ring.in_flight()
     }
 
-    fn wants(&mut self, queued: usize) -> bool {
-        self.medium.works_alone() && !self.ring.is_held_up() && queued * 2 >= self.ring.under_way()
+    fn under_way(&mut self) -> Option<usize> {
+        (self.medium.works_alone() && !self.ring.is_held_up()).then(|| self.ring.under_way())
     }
 
-    fn is_held_up(&self) -> bool {
-        self.ring.is_held_up()
+    fn is_unfinished(&self) -> bool {
+        self.has_left_some || self.ring.is_held_up()
     }
 }

@@ -119,7 +119,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Like [`Channel::submit`], but the device hears of it with the next [`Channel::poll`], together with others.
+    /// Like [`Channel::submit`], but the device may hear of it with the next [`Channel::poll`] only, together with others.
     ///
     /// # Panics
     /// As [`Channel::submit`].
@@ -152,9 +152,7 @@ impl Channel {
         };
         self.slots[index] = Some(Slot::new(tag, attachment, work));
         self.drive(index);
-        if !self.outbox.is_empty() && self.io.wants(self.outbox.len()) {
-            self.send();
-        }
+        self.send_early();
         Ok(())
     }
 
@@ -167,6 +165,7 @@ impl Channel {
         self.io.poll(&mut completions);
         for completion in completions.drain(..) {
             self.complete(completion);
+            self.send_early();
         }
         self.completions = completions;
         for index in std::mem::take(&mut self.resting) {
@@ -204,7 +203,7 @@ impl Channel {
         let device_wakes = match self.io.descriptor() {
             Some(_) => {
                 let is_under_way = self.outbox.is_empty() || self.io.in_flight() > 0;
-                is_under_way && !self.io.is_held_up()
+                is_under_way && !self.io.is_unfinished()
             }
             None => !self.is_device_busy(),
         };
@@ -240,6 +239,14 @@ impl Channel {
     /// Whether the device works for this channel at this moment (not only parked requests).
     pub fn is_device_busy(&self) -> bool {
         self.io.in_flight() > 0 || !self.outbox.is_empty()
+    }
+
+    /// A device that works alone gets what there is whenever that is half of what it has or more.
+    fn send_early(&mut self) {
+        let queued = self.outbox.len();
+        if queued > 0 && self.io.under_way().is_some_and(|busy| queued >= busy.div_ceil(2)) {
+            self.send();
+        }
     }
 
     fn send(&mut self) {

@@ -407,8 +407,6 @@ impl Worker {
             if !self.is_within_spin(begun) {
                 return false;
             }
-            // Who is to give it work may be waiting for this very core.
-            std::thread::yield_now();
         }
         false
     }

@@ -241,12 +241,12 @@ impl IoChannel for SpanChannel {
         self.in_flight
     }
 
-    fn wants(&mut self, queued: usize) -> bool {
-        self.channels.iter_mut().any(|channel| channel.wants(queued))
+    fn under_way(&mut self) -> Option<usize> {
+        self.channels.iter_mut().map(|channel| channel.under_way()).sum()
     }
 
-    fn is_held_up(&self) -> bool {
-        self.channels.iter().any(|channel| channel.is_held_up())
+    fn is_unfinished(&self) -> bool {
+        self.channels.iter().any(|channel| channel.is_unfinished())
             || self.outboxes.iter().any(|outbox| !outbox.is_empty())
     }
 }

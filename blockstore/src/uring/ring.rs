@@ -70,9 +70,8 @@ impl Ring {
         pushed.expect("the submission queue has an entry for each slot");
     }
 
-    /// Hands queued entries to the kernel, all of them unless it is too busy; then the next call tries again. Whether it
-    /// took all.
-    pub(super) fn send(&mut self) -> bool {
+    /// Hands queued entries to the kernel, all of them unless it is too busy; then the next call tries again.
+    pub(super) fn send(&mut self) {
         let mut retries = 0;
         while self.unsent() > 0 && retries < BUSY_RETRIES_MAX {
             if !matches!(self.ring.submit(), Ok(taken) if taken > 0) {
@@ -80,7 +79,6 @@ impl Ring {
             }
         }
         self.is_held_up = self.unsent() > 0;
-        !self.is_held_up
     }
 
     /// The kernel was too busy to take all: nobody is told when it is not any more.
@@ -97,6 +95,11 @@ impl Ring {
             // Where the kernel is too busy or interrupted, the next call tries again.
             drop(self.ring.submit());
         }
+    }
+
+    /// Whether `land` has something.
+    pub(super) fn has_landed(&mut self) -> bool {
+        !self.ring.completion().is_empty()
     }
 
     /// Flights that the kernel has not answered.
@@ -122,7 +125,7 @@ impl Ring {
 
     /// Waits until a flight may land, for `timeout` at most; a signal ends it early.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), IoError> {
-        if !self.ring.completion().is_empty() {
+        if self.has_landed() {
             return Ok(());
         }
         let timeout = Timespec::from(timeout);

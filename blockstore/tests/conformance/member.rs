@@ -107,8 +107,8 @@ impl IoChannel for MemberChannel {
         self.0.in_flight()
     }
 
-    fn is_held_up(&self) -> bool {
-        self.0.is_held_up()
+    fn is_unfinished(&self) -> bool {
+        self.0.is_unfinished()
     }
 }
 
