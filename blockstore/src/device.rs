@@ -69,13 +69,14 @@ pub trait IoChannel: Send {
     fn in_flight(&self) -> usize;
 
     /// Operations that the device works on alone ([`Device::works_alone`]) and has not answered: while they are few, it should hear
-    /// of others at once, and not together with those that are still being made ready. `None` where there is nothing to be gained.
+    /// of others at once, and not together with those that are still being made ready. `None` where there is nothing to be gained,
+    /// or the kernel is too busy.
     fn under_way(&mut self) -> Option<usize> {
         None
     }
 
-    /// Whether `poll` is to be called again, and nobody is told when: it has left completions behind, or the kernel was too busy to
-    /// take some of what was submitted.
+    /// Whether `poll` is to be called again without waiting: it has left completions behind, of which those do not hear who wait for
+    /// the descriptor to change, or the kernel was too busy to take some of what was submitted.
     fn is_unfinished(&self) -> bool {
         false
     }

@@ -10,7 +10,7 @@
 //!   caller                                device
 //!   Buffer --> Submission --> submit() --> checked, then in flight   (at most `depth` a channel)
 //!   Buffer <-- Completion <-- poll()   <-- done, exactly once
-//!                             wait() and descriptor() say when to poll
+//!                             wait(), descriptor() and is_unfinished() say when to poll
 //! ```
 //!
 //! It is not a cache, not a scheduler and not a RAID: it keeps no data of its own, starts no threads, retries

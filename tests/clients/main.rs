@@ -63,12 +63,15 @@ fn qemu_reads_and_writes_what_is_there() {
 /// Some disks answer all they have by one interrupt, and then stand still until the client has heard of it.
 #[test]
 fn clients_of_a_pool_on_a_disk_get_every_answer_of_a_batch() {
-    let place = with_file_system(Place::on_disk());
+    let place = Place::on_disk().with_pool();
+    fs::write(place.path("full.raw"), vec![0x5a; 32 << 20]).expect("written");
+    place.ok(&["image", "import", "full@v1", "full.raw"]);
     let daemon = place.serve(&["--io", "uring"]);
     for depth in ["8", "32", "100"] {
-        let requests = ["bench", "-f", "raw", "-t", "none", "-c", "3000", "-s", "4096", "-S", "69632", "-d", depth];
+        let requests =
+            ["bench", "-f", "raw", "-t", "none", "-c", "3000", "-s", "4096", "-S", "69632", "-d", depth];
         let minute = ["60", "qemu-img"].into_iter().chain(requests);
-        run("timeout", &minute.chain([uri(&place, "golden@v1").as_str()]).collect::<Vec<_>>());
+        run("timeout", &minute.chain([uri(&place, "full@v1").as_str()]).collect::<Vec<_>>());
     }
     end(&place, daemon);
 }

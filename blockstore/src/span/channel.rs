@@ -241,6 +241,7 @@ impl IoChannel for SpanChannel {
         self.in_flight
     }
 
+    /// Of all members together: what waits for them is not told apart here.
     fn under_way(&mut self) -> Option<usize> {
         self.channels.iter_mut().map(|channel| channel.under_way()).sum()
     }

@@ -1,0 +1,146 @@
+//! What a channel does for a device that works alone: it tells it early what there is to do, and never sleeps on what it has left behind.
+
+mod engine;
+
+use blockstore::{Completion, Device, DeviceError, IoChannel, IoError, RamDevice, Submission};
+use engine::{BLOCK, Engine, MIB, limits, small_tail, volume};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thinpool::{Action, CreateOptions, Request};
+
+/// What the device says of itself, and how many submissions it got each time it got some.
+#[derive(Debug, Default)]
+struct Script {
+    under_way: Option<usize>,
+    is_unfinished: bool,
+    batches: Vec<usize>,
+}
+
+type Shared = Arc<Mutex<Script>>;
+
+#[derive(Debug)]
+struct Scripted {
+    inner: RamDevice,
+    script: Shared,
+}
+
+impl Device for Scripted {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    fn alignment(&self) -> usize {
+        self.inner.alignment()
+    }
+
+    fn discard_granularity(&self) -> Option<u64> {
+        self.inner.discard_granularity()
+    }
+
+    fn description(&self) -> String {
+        "scripted".to_owned()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
+        let inner = self.inner.open_channel(depth)?;
+        let silent = File::open("/dev/null").expect("there");
+        Ok(Box::new(ScriptedChannel { inner, silent, script: self.script.clone() }))
+    }
+}
+
+struct ScriptedChannel {
+    inner: Box<dyn IoChannel>,
+    silent: File,
+    script: Shared,
+}
+
+impl IoChannel for ScriptedChannel {
+    fn submit(&mut self, queue: &mut VecDeque<Submission>) {
+        let before = queue.len();
+        self.inner.submit(queue);
+        self.script.lock().expect("whole").batches.push(before - queue.len());
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
+        self.inner.poll(done)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), IoError> {
+        self.inner.wait(timeout)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.silent.as_fd())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+
+    fn under_way(&mut self) -> Option<usize> {
+        self.script.lock().expect("whole").under_way
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.script.lock().expect("whole").is_unfinished
+    }
+}
+
+/// A pool on such a device, with a volume of eight written blocks.
+fn start() -> (Engine, Shared) {
+    let script = Shared::default();
+    let device = Arc::new(Scripted { inner: RamDevice::new(64 * MIB), script: script.clone() });
+    thinpool::create(device.clone(), &CreateOptions::default()).expect("an empty device takes a pool");
+    let mut engine = Engine::open(device, small_tail(), 1, limits()).expect("a new pool opens");
+    engine.must(volume("a", MIB));
+    let a = engine.attach("a");
+    (0..8).for_each(|number| engine.write(&a, number * BLOCK, &[7; 4096]).expect("there is space"));
+    (engine, script)
+}
+
+/// Sizes of the batches in which the device gets eight reads, while it says that so much is under way.
+fn batches(engine: &mut Engine, script: &Shared, under_way: Option<usize>) -> Vec<usize> {
+    let a = engine.attach("a");
+    *script.lock().expect("whole") = Script { under_way, ..Script::default() };
+    for tag in 0..8 {
+        let action = Action::Read { offset: tag * BLOCK, buffer: blockstore::Buffer::zeroed(4096) };
+        engine.channel.enqueue(Request { tag, attachment: a.clone(), action }).expect("there is room");
+    }
+    let mut replies = Vec::new();
+    while replies.len() < 8 {
+        engine.channel.poll(&mut replies);
+    }
+    assert!(replies.iter().all(|reply| reply.result.is_ok()));
+    std::mem::take(&mut script.lock().expect("whole").batches)
+}
+
+#[test]
+fn a_device_hears_of_half_of_what_it_has_to_do_without_waiting_for_more() {
+    let (mut engine, script) = start();
+    for (under_way, expected) in [
+        (None, vec![8]),
+        (Some(0), vec![1; 8]),
+        (Some(2), vec![1; 8]),
+        (Some(3), vec![2; 4]),
+        (Some(6), vec![3, 3, 2]),
+        (Some(100), vec![8]),
+    ] {
+        assert_eq!(batches(&mut engine, &script, under_way), expected, "{under_way:?}");
+    }
+}
+
+#[test]
+fn nobody_sleeps_while_a_device_has_left_something_behind() {
+    let (mut engine, script) = start();
+    engine.channel.poll(&mut Vec::new());
+    assert!(engine.channel.listen());
+    script.lock().expect("whole").is_unfinished = true;
+    assert!(!engine.channel.listen());
+}
