@@ -72,7 +72,7 @@ impl Device for FileDevice {
     }
 
     fn bears_changing_memory(&self) -> bool {
-        self.medium.transfer().medium != MediumKind::Disk
+        self.medium.transfer().bears_change
     }
 
     fn works_alone(&self) -> bool {

@@ -32,6 +32,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Operations a device hears of before the others of their batch are looked at: to tell it of each costs more than it wins.
+const SHARE_MIN: usize = 4;
 /// Requests aside that look again before others on the channel have their turn.
 const LOOKS_MAX: usize = 64;
 
@@ -241,10 +243,10 @@ impl Channel {
         self.io.in_flight() > 0 || !self.outbox.is_empty()
     }
 
-    /// A device that works alone gets what there is whenever that is half of what it has or more.
+    /// A device that works alone gets what there is whenever that is half of what it has or more, and worth a call.
     fn send_early(&mut self) {
         let queued = self.outbox.len();
-        if queued > 0 && self.io.under_way().is_some_and(|busy| queued >= busy.div_ceil(2)) {
+        if queued >= SHARE_MIN && self.io.under_way().is_some_and(|busy| queued >= busy.div_ceil(2)) {
             self.send();
         }
     }

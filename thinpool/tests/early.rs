@@ -122,14 +122,14 @@ fn batches(engine: &mut Engine, script: &Shared, under_way: Option<usize>) -> Ve
 }
 
 #[test]
-fn a_device_hears_of_half_of_what_it_has_to_do_without_waiting_for_more() {
+fn a_device_hears_of_four_or_of_half_of_what_it_has_to_do_without_waiting_for_more() {
     let (mut engine, script) = start();
     for (under_way, expected) in [
         (None, vec![8]),
-        (Some(0), vec![1; 8]),
-        (Some(2), vec![1; 8]),
-        (Some(3), vec![2; 4]),
-        (Some(6), vec![3, 3, 2]),
+        (Some(0), vec![4, 4]),
+        (Some(8), vec![4, 4]),
+        (Some(9), vec![5, 3]),
+        (Some(12), vec![6, 2]),
         (Some(100), vec![8]),
     ] {
         assert_eq!(batches(&mut engine, &script, under_way), expected, "{under_way:?}");

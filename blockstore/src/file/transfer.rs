@@ -15,6 +15,8 @@ const SECTOR_BYTES: u64 = 512;
 const GUESSED_ALIGNMENT_BYTES: u64 = 4096;
 /// File systems whose files are memory: tmpfs, ramfs, hugetlbfs (`statfs(2)`).
 const MEMORY_MAGICS: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+/// ext2, ext3 and ext4 (`statfs(2)`): file systems of one block device that make no sums of data.
+const EXT_MAGIC: i64 = 0xef53;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Transfer {
@@ -22,6 +24,8 @@ pub(crate) struct Transfer {
     pub(crate) alignment: u64,
     pub(crate) caching: Caching,
     pub(crate) medium: MediumKind,
+    /// Memory that changes while it is written costs nothing but its own bytes.
+    pub(crate) bears_change: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +61,12 @@ pub(super) fn choose(file: &File, nature: Nature, caching: Caching) -> Result<Tr
         Nature::RegularFile => SECTOR_BYTES,
         Nature::BlockDevice => u64::from(ioctl_blksszget(file)?),
     };
-    let through = Transfer { alignment: logical_block, caching: Caching::Through, medium };
+    let through = Transfer {
+        alignment: logical_block,
+        caching: Caching::Through,
+        medium,
+        bears_change: medium != MediumKind::Disk,
+    };
     if caching == Caching::Through || medium != MediumKind::Disk {
         return Ok(through);
     }
@@ -72,10 +81,32 @@ pub(super) fn choose(file: &File, nature: Nature, caching: Caching) -> Result<Tr
         return Ok(through);
     }
     match fcntl_setfl(file, OFlags::DIRECT) {
-        Ok(()) => Ok(Transfer { alignment: direct.max(logical_block), caching: Caching::Around, medium }),
+        Ok(()) => Ok(Transfer {
+            alignment: direct.max(logical_block),
+            caching: Caching::Around,
+            medium,
+            bears_change: bears_change(file, nature)?,
+        }),
         Err(Errno::INVAL) => Ok(through),
         Err(errno) => Err(errno),
     }
+}
+
+/// Whether memory may change while it is written directly.
+fn bears_change(file: &File, nature: Nature) -> Result<bool, Errno> {
+    let status = fstat(file)?;
+    let (file_system, device) = match nature {
+        Nature::RegularFile => (Some(fstatfs(file)?.f_type), status.st_dev),
+        Nature::BlockDevice => (None, status.st_rdev),
+    };
+    let stable_writes = queue_limit(major(device), minor(device), "stable_writes");
+    Ok(looks_once(file_system, stable_writes))
+}
+
+/// What makes a sum of bytes before it writes them, a file system or a device, looks twice, and fails a write whose memory has changed
+/// in between. A queue without `stable_writes` gets pages from the kernel itself that change while they are written.
+fn looks_once(file_system: Option<i64>, stable_writes: Option<u64>) -> bool {
+    file_system.is_none_or(|magic| magic == EXT_MAGIC) && stable_writes == Some(0)
 }
 
 /// Bytes; `None` where a discarded range would not read as zeros, or not be freed.
@@ -104,4 +135,25 @@ fn queue_limit(major: u32, minor: u32, name: &str) -> Option<u64> {
         .or_else(|_| fs::read_to_string(format!("{device}/../queue/{name}")))
         .ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXT_MAGIC, looks_once};
+
+    #[test]
+    fn memory_may_change_where_neither_file_system_nor_device_makes_sums_of_it() {
+        const BTRFS_MAGIC: i64 = 0x9123_683e;
+        for (file_system, stable_writes, expected) in [
+            (Some(EXT_MAGIC), Some(0), true),
+            (Some(EXT_MAGIC), Some(1), false),
+            (Some(EXT_MAGIC), None, false),
+            (Some(BTRFS_MAGIC), Some(0), false),
+            (None, Some(0), true),
+            (None, Some(1), false),
+            (None, None, false),
+        ] {
+            assert_eq!(looks_once(file_system, stable_writes), expected, "{file_system:?} {stable_writes:?}");
+        }
+    }
 }

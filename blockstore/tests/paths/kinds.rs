@@ -40,14 +40,6 @@ fn only_files_and_block_devices_are_opened() {
 }
 
 #[test]
-fn only_media_in_memory_bear_memory_that_changes_under_way() {
-    for (directory, bears) in [(directory_on_disk(), false), (directory_in_memory(), true)] {
-        let device = open_to_write(&file_of(&directory, SIZE)).expect("a device");
-        assert_eq!(device.bears_changing_memory(), bears, "{device:?}");
-    }
-}
-
-#[test]
 fn what_is_not_there_is_not_found_and_not_made() {
     let directory = directory_on_disk();
     let path = directory.path().join("missing");

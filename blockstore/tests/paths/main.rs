@@ -2,6 +2,7 @@
 //! kernel or somebody else does not play along.
 
 mod block;
+mod changing;
 mod child;
 mod create;
 mod denied;
