@@ -4,6 +4,7 @@
 use crate::arguments::{IoEngine, octal};
 use crate::failure::{Code, Failure};
 use crate::speed::NamedLimits;
+use crate::spin::Spin;
 use serde::{Deserialize, Deserializer};
 use std::io;
 use std::net::SocketAddr;
@@ -57,6 +58,9 @@ pub(crate) struct PoolConfig {
     pub(crate) path: PathBuf,
     #[serde(default)]
     pub(crate) io: Option<IoEngine>,
+    /// As `--spin` takes it.
+    #[serde(default)]
+    pub(crate) spin: Option<Spin>,
     #[serde(default)]
     pub(crate) nbd: NbdConfig,
 }

@@ -12,6 +12,7 @@ use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use thinpool::{Access, Command, Name, Pool};
 use unix_socket::Error as SocketError;
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
@@ -33,8 +34,16 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn open(pool: &Pool, pool_id: PoolId, directory: &RunDirectory) -> Result<Self, Failure> {
-        let vhost = Server::start(pool, &ServerOptions::default())
+    /// `spin`: how long workers look for work before they sleep, if not as long as usual.
+    pub(crate) fn open(
+        pool: &Pool,
+        pool_id: PoolId,
+        directory: &RunDirectory,
+        spin: Option<Duration>,
+    ) -> Result<Self, Failure> {
+        let usual = ServerOptions::default();
+        let options = ServerOptions { spin: spin.unwrap_or(usual.spin), ..usual };
+        let vhost = Server::start(pool, &options)
             .map_err(|error| failure("the pool is not served".to_owned(), &error))?;
         Ok(Self {
             vhost,

@@ -13,6 +13,7 @@ use nbd_server::{Listen, Server, ServerOptions, Tls};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use thinpool::Pool;
 
 #[derive(Debug)]
@@ -26,19 +27,20 @@ pub(crate) struct Hosting {
 }
 
 impl Hosting {
-    /// Opens the pool; `others` are further devices that are not where they were. Nobody is served yet.
+    /// Opens the pool; `others` are further devices that are not where they were. Nobody is served yet. `spin`: see [`Doors::open`].
     pub(crate) fn open(
         path: &Path,
         others: &[PathBuf],
         engine: Engine,
         demand: Demand,
         directory: &RunDirectory,
+        spin: Option<Duration>,
     ) -> Result<Self, Failure> {
         let pool_id = pool_file::identify(path)?;
         let places = Whereabouts { first: path, others };
         let devices = pool_devices::open(places, Access::ReadWrite, engine)?;
         let local = LocalPool::open(devices, pool_id, directory, demand)?;
-        match Doors::open(local.pool(), pool_id, directory) {
+        match Doors::open(local.pool(), pool_id, directory, spin) {
             Ok(doors) => {
                 let name = local.pool().status().pool;
                 let doors = Some(Arc::new(doors));

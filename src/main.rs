@@ -60,6 +60,7 @@ mod seed;
 mod service_manager;
 mod size;
 mod speed;
+mod spin;
 mod state_directory;
 mod usage;
 mod verbs;

@@ -3,6 +3,7 @@
 use super::{Consent, ListArguments, ManyArguments};
 use crate::complete;
 use crate::speed::{Bandwidth, Limit, NamedLimits, Requests};
+use crate::spin::Spin;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use nbd_server::Grant;
@@ -151,6 +152,10 @@ pub(crate) struct ServeArguments {
     /// Requests, and bytes read and written, of an export in a second, at most, over NBD
     #[arg(long, value_name = "NAME=iops:COUNT,bps:SIZE")]
     pub(crate) limit: Vec<NamedLimits>,
+    /// How long a worker looks for a virtual machine's next request before it sleeps, 0 to 10ms; it also waits awake for a disk
+    /// that answers within this time. By default 50us; more is faster on a disk and takes more of the processor
+    #[arg(long, value_name = "TIME")]
+    pub(crate) spin: Option<Spin>,
     /// Open the pool even when the writes acknowledged since it was last open are gone
     #[arg(long)]
     pub(crate) accept_lost_writes: bool,

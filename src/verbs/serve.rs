@@ -47,7 +47,8 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let opened = config.pools.iter().try_for_each(|settings| {
         let path = pool.or(Some(&settings.path)).path()?;
         let engine = settings.io.map_or(pool.engine, Into::into);
-        hostings.push(Hosting::open(&path, &pool.others, engine, demand, &directory)?);
+        let spin = options.spin.or(settings.spin).map(Into::into);
+        hostings.push(Hosting::open(&path, &pool.others, engine, demand, &directory, spin)?);
         Ok(())
     });
     let served = opened
@@ -64,7 +65,8 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
 
 /// What is typed goes before what is written in the file.
 fn settle(mut config: Config, pool: &PoolChoice, options: &ServeArguments) -> Result<Config, Failure> {
-    let plain = |path: &Path| PoolConfig { path: path.to_owned(), io: None, nbd: NbdConfig::default() };
+    let plain =
+        |path: &Path| PoolConfig { path: path.to_owned(), io: None, spin: None, nbd: NbdConfig::default() };
     if !options.pools.is_empty() {
         let written = std::mem::take(&mut config.pools);
         let settings = |path: &PathBuf| written.iter().find(|pool| pool.path == *path).cloned();

@@ -232,6 +232,36 @@ fn an_idle_export_uses_less_than_a_thousandth_of_a_core() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
+/// Nanoseconds of CPU that the doors take for 50 writes with pauses of 5 ms.
+fn cpu_of_lonely_writes(options: &[&str]) -> u64 {
+    let place = Place::in_memory().with_pool();
+    place.ok(&["volume", "create", "v", "--size", "1M"]);
+    let daemon = place.serve(options);
+    let mut driver = connect(&export(&place, &["v"]));
+    assert_eq!(write(&mut driver, 0, 1), 0);
+    let before = cpu_of_doors(&daemon);
+    for byte in 0..50 {
+        assert_eq!(write(&mut driver, 0, byte), 0);
+        driver.wait(5).expect("waited");
+    }
+    let used = cpu_of_doors(&daemon) - before;
+    drop(driver);
+    assert_eq!(daemon.stop().code, Some(0));
+    used
+}
+
+#[test]
+fn a_worker_looks_for_work_as_long_as_it_is_told_and_then_sleeps() {
+    let (asleep, usual, awake) = (
+        cpu_of_lonely_writes(&["--spin", "0"]),
+        cpu_of_lonely_writes(&[]),
+        cpu_of_lonely_writes(&["--spin", "10ms"]),
+    );
+    assert!(awake > 4 * asleep && awake > 3 * usual, "{asleep}, {usual} and {awake} ns");
+    let place = Place::in_memory().with_pool();
+    place.run(&["serve", "--spin", "1s"]).fails(2, "such as 400us");
+}
+
 #[test]
 fn an_export_is_offered_at_the_addresses_that_are_told() {
     let place = Place::in_memory().with_pool();

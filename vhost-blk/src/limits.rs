@@ -34,7 +34,7 @@ pub(crate) const MEMORY_BYTES_MAX: u64 = 16 << 40;
 /// Bytes of memory all monitors of a server may share, a table and the one that replaces it both counted. A process has 128 TiB of
 /// addresses; the rest is its own.
 pub(crate) const MAPPED_BYTES_MAX: u64 = 96 << 40;
-/// How long a worker looks for work before it sleeps.
+/// How long a worker looks for work before it sleeps, where nothing else is said.
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
 /// The longest sleep; nothing depends on it.
 pub(crate) const SLEEP: Duration = Duration::from_secs(3600);

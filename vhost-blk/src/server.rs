@@ -2,24 +2,29 @@
 
 use crate::error::Error;
 use crate::export::{Export, ExportOptions, ExportStatus};
-use crate::limits::QUEUES_MAX;
+use crate::limits::{QUEUES_MAX, SPIN};
 use crate::worker::{Mailbox, Message, Worker};
 use crate::workers::Workers;
 use parking_lot::Mutex;
 use rate_limit::RateLimits;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use thinpool::{Name, Pool};
 
-/// How many threads serve.
+/// How many threads serve, and how eagerly.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Each has its own channel to the pool. At least one.
     pub workers: usize,
+    /// How long a worker with nothing to do looks for work before it sleeps. It also waits awake for a disk that answers within
+    /// this time.
+    pub spin: Duration,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { workers: std::thread::available_parallelism().map_or(2, usize::from).min(8) }
+        let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        Self { workers, spin: SPIN }
     }
 }
 
@@ -47,8 +52,8 @@ impl Server {
             Self { pool: pool.clone(), exports: Mutex::default(), workers, mailboxes, threads: Vec::new() };
         // What was started ends with the server, also when the next one does not start.
         for number in 0..count {
-            let worker =
-                Worker::new(pool.channel()?, server.mailboxes[number].clone()).map_err(Error::Thread)?;
+            let mailbox = server.mailboxes[number].clone();
+            let worker = Worker::new(pool.channel()?, mailbox, options.spin).map_err(Error::Thread)?;
             let builder = std::thread::Builder::new().name(format!("vhost-{number}"));
             server.threads.push(builder.spawn(move || worker.run()).map_err(Error::Thread)?);
         }

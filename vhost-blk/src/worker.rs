@@ -1,6 +1,6 @@
 //! One thread of the server: one channel to the pool, and the rings it was given.
 //!
-//! It polls while there is work and for [`SPIN`] after, then sleeps on the kicks, the channel and its own inbox. While a device
+//! It polls while there is work and for a while after, then sleeps on the kicks, the channel and its own inbox. While a device
 //! works it does not spin, since the completions may need this very core; but for a disk that works alone, as long as its answers
 //! come soon enough.
 
@@ -8,7 +8,7 @@ use crate::chain::{Chain, Turn, take_front, take_last_byte};
 use crate::clock::{Clock, Moment};
 use crate::completion::Pending;
 use crate::counters::{Asked, Kind, RingCounters, bytes_of};
-use crate::limits::{SLEEP, SPIN, WORKER_BYTES_MAX};
+use crate::limits::{SLEEP, WORKER_BYTES_MAX};
 use crate::notifier::Signal;
 use crate::preparation::{Lending, Prepared, judge, perform};
 use crate::request::{Command, HEADER_BYTES, Header, Status};
@@ -86,7 +86,9 @@ pub(crate) struct Worker {
     watch: Watch,
     clock: Clock,
     lending: Lending,
-    /// The last answer of a disk that was waited for came within [`SPIN`].
+    /// How long it looks for work before it sleeps.
+    spin: Duration,
+    /// The last answer of a disk that was waited for came within that time.
     is_disk_fast: bool,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
@@ -105,7 +107,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(channel: Channel, mailbox: Mailbox) -> std::io::Result<Self> {
+    pub(crate) fn new(channel: Channel, mailbox: Mailbox, spin: Duration) -> std::io::Result<Self> {
         let watch = Watch::new()?;
         watch.add_events(mailbox.0.signal.as_fd())?;
         channel.descriptors().into_iter().try_for_each(|descriptor| watch.add(descriptor))?;
@@ -115,6 +117,7 @@ impl Worker {
             mailbox,
             watch,
             clock: Clock::new(),
+            spin,
             is_disk_fast: false,
             rings: Vec::new(),
             pending: Vec::new(),
@@ -412,7 +415,7 @@ impl Worker {
     }
 
     fn is_within_spin(&self, begun: Moment) -> bool {
-        Duration::from_nanos(self.clock.now().nanoseconds_since(begun)) <= SPIN
+        Duration::from_nanos(self.clock.now().nanoseconds_since(begun)) <= self.spin
     }
 
     /// Sleeps until a kick, a completion or a message, unless one of them is there already.

@@ -50,7 +50,8 @@ impl Served {
         for (volume, size) in volumes {
             pool.run(Command::CreateVolume { name: name(volume), size: *size }).expect("a volume");
         }
-        let server = Server::start(&pool, &ServerOptions { workers: 2 }).expect("a server");
+        let server = Server::start(&pool, &ServerOptions { workers: 2, ..ServerOptions::default() })
+            .expect("a server");
         let directory = tempfile::tempdir().expect("a directory");
         Self { pool, server, service, directory }
     }
