@@ -113,6 +113,7 @@ fn mode<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u32>, D::Error> {
 mod tests {
     use super::Config;
     use crate::failure::Failure;
+    use std::time::Duration;
 
     fn read(text: &str) -> Result<Config, Failure> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -134,6 +135,7 @@ mod tests {
             [[pool]]
             path = "/srv/p0.pool"
             io = "uring"
+            spin = "400us"
             [pool.nbd]
             tcp = "127.0.0.1:10809"
             mode = "600"
@@ -145,6 +147,8 @@ mod tests {
         assert_eq!(config.api.mode, Some(0o660));
         assert_eq!(config.pools.len(), 2);
         assert_eq!(config.pools[0].nbd.mode, Some(0o600));
+        assert_eq!(config.pools[0].spin.map(Duration::from), Some(Duration::from_micros(400)));
+        assert_eq!(config.pools[1].spin, None);
         assert!(config.tls.required && config.access.admin.is_empty());
         assert!(read("").expect("nothing").pools.is_empty());
     }
@@ -155,6 +159,7 @@ mod tests {
             ("[api]\nsockets = 1\n", "line 2: unknown field `sockets`"),
             ("[api]\nmode = \"999\"\n", "octal"),
             ("[[pool]]\nio = \"auto\"\n", "missing field `path`"),
+            ("[[pool]]\npath = \"p\"\nspin = \"1s\"\n", "line 3: \"1s\" is no time"),
             ("[[pool]]\npath = \"p\"\n[pool.nbd]\nlimit = [\"x\"]\n", "lacks the '='"),
             ("[", "line 1"),
         ] {

@@ -72,7 +72,7 @@ impl Device for FileDevice {
     }
 
     fn bears_changing_memory(&self) -> bool {
-        self.medium.transfer().bears_change
+        self.medium.transfer().bears_changing_memory
     }
 
     fn works_alone(&self) -> bool {

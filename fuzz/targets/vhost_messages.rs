@@ -34,7 +34,7 @@ fn stage() -> &'static Stage {
         let name: thinpool::Name = "disk".parse().expect("a legal name");
         pool.run(Command::CreateVolume { name: name.clone(), size: 1 << 20 }).expect("a volume");
         let attachment = pool.attach(&name, Access::ReadWrite).expect("a new volume");
-        let server = Server::start(&pool, &ServerOptions { workers: 1 }).expect("a server");
+        let server = Server::start(&pool, &ServerOptions { workers: 1, ..ServerOptions::default() }).expect("a server");
         Stage { _service: service, server, attachment }
     })
 }

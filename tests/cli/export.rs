@@ -233,10 +233,13 @@ fn an_idle_export_uses_less_than_a_thousandth_of_a_core() {
 }
 
 /// Nanoseconds of CPU that the doors take for 50 writes with pauses of 5 ms.
-fn cpu_of_lonely_writes(options: &[&str]) -> u64 {
+fn cpu_of_lonely_writes(written: &str, options: &[&str]) -> u64 {
     let place = Place::in_memory().with_pool();
     place.ok(&["volume", "create", "v", "--size", "1M"]);
-    let daemon = place.serve(options);
+    let config = place.path("offshoot.toml");
+    fs::write(&config, format!("[[pool]]\npath = {:?}\n{written}", place.pool())).expect("written");
+    let config = config.to_str().expect("text");
+    let daemon = place.serve(&[&["--config", config], options].concat());
     let mut driver = connect(&export(&place, &["v"]));
     assert_eq!(write(&mut driver, 0, 1), 0);
     let before = cpu_of_doors(&daemon);
@@ -252,11 +255,10 @@ fn cpu_of_lonely_writes(options: &[&str]) -> u64 {
 
 #[test]
 fn a_worker_looks_for_work_as_long_as_it_is_told_and_then_sleeps() {
-    let (asleep, usual, awake) = (
-        cpu_of_lonely_writes(&["--spin", "0"]),
-        cpu_of_lonely_writes(&[]),
-        cpu_of_lonely_writes(&["--spin", "10ms"]),
-    );
+    let usual = cpu_of_lonely_writes("", &[]);
+    let awake = cpu_of_lonely_writes("spin = \"10ms\"\n", &[]);
+    // What is typed goes before what is written.
+    let asleep = cpu_of_lonely_writes("spin = \"10ms\"\n", &["--spin", "0"]);
     assert!(awake > 4 * asleep && awake > 3 * usual, "{asleep}, {usual} and {awake} ns");
     let place = Place::in_memory().with_pool();
     place.run(&["serve", "--spin", "1s"]).fails(2, "such as 400us");

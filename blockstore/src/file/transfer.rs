@@ -1,4 +1,5 @@
-//! How bytes get to a file: around the page cache or through it, in which units, and in which units space is freed.
+//! How bytes get to a file: around the page cache or through it, in which units, whether from memory that changes, and in which units
+//! space is freed.
 
 use super::opening::{Caching, Nature};
 use rustix::fs::{
@@ -15,7 +16,7 @@ const SECTOR_BYTES: u64 = 512;
 const GUESSED_ALIGNMENT_BYTES: u64 = 4096;
 /// File systems whose files are memory: tmpfs, ramfs, hugetlbfs (`statfs(2)`).
 const MEMORY_MAGICS: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-/// ext2, ext3 and ext4 (`statfs(2)`): file systems of one block device that make no sums of data.
+/// ext2, ext3 and ext4 (`statfs(2)`): file systems on one block device that make no sums of data.
 const EXT_MAGIC: i64 = 0xef53;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct Transfer {
     pub(crate) caching: Caching,
     pub(crate) medium: MediumKind,
     /// Memory that changes while it is written costs nothing but its own bytes.
-    pub(crate) bears_change: bool,
+    pub(crate) bears_changing_memory: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub(super) fn choose(file: &File, nature: Nature, caching: Caching) -> Result<Tr
         alignment: logical_block,
         caching: Caching::Through,
         medium,
-        bears_change: medium != MediumKind::Disk,
+        bears_changing_memory: medium != MediumKind::Disk,
     };
     if caching == Caching::Through || medium != MediumKind::Disk {
         return Ok(through);
@@ -85,28 +86,28 @@ pub(super) fn choose(file: &File, nature: Nature, caching: Caching) -> Result<Tr
             alignment: direct.max(logical_block),
             caching: Caching::Around,
             medium,
-            bears_change: bears_change(file, nature)?,
+            bears_changing_memory: is_looked_at_once(file, nature),
         }),
         Err(Errno::INVAL) => Ok(through),
         Err(errno) => Err(errno),
     }
 }
 
-/// Whether memory may change while it is written directly.
-fn bears_change(file: &File, nature: Nature) -> Result<bool, Errno> {
-    let status = fstat(file)?;
-    let (file_system, device) = match nature {
-        Nature::RegularFile => (Some(fstatfs(file)?.f_type), status.st_dev),
-        Nature::BlockDevice => (None, status.st_rdev),
-    };
-    let stable_writes = queue_limit(major(device), minor(device), "stable_writes");
-    Ok(looks_once(file_system, stable_writes))
+/// Whether nobody makes sums of what is written directly. Who does that looks at memory twice, and when it has changed in between fails
+/// the write, or finds the block damaged when it is read. So do some devices that are made of others, and do not say so. Of a
+/// block device itself the kernel calls it a failure of the disk when it cannot reach all memory of a long write.
+fn is_looked_at_once(file: &File, nature: Nature) -> bool {
+    let (Ok(system), Ok(status)) = (fstatfs(file), fstat(file)) else { return false };
+    let (major, minor) = (major(status.st_dev), minor(status.st_dev));
+    nature == Nature::RegularFile
+        && system.f_type == EXT_MAGIC
+        && queue_limit(major, minor, "stable_writes") == Some(0)
+        && is_made_of_no_others(major, minor)
 }
 
-/// What makes a sum of bytes before it writes them, a file system or a device, looks twice, and fails a write whose memory has changed
-/// in between. A queue without `stable_writes` gets pages from the kernel itself that change while they are written.
-fn looks_once(file_system: Option<i64>, stable_writes: Option<u64>) -> bool {
-    file_system.is_none_or(|magic| magic == EXT_MAGIC) && stable_writes == Some(0)
+fn is_made_of_no_others(major: u32, minor: u32) -> bool {
+    let entries = of_disk(major, minor, |disk| fs::read_dir(format!("{disk}/slaves")));
+    entries.is_some_and(|mut entries| entries.next().is_none())
 }
 
 /// Bytes; `None` where a discarded range would not read as zeros, or not be freed.
@@ -128,32 +129,14 @@ pub(super) fn discard_granularity(file: &File, nature: Nature, size: u64, alignm
     }
 }
 
-/// A number of the block device's queue; a partition's is its disk's.
+/// A number of the block device's queue.
 fn queue_limit(major: u32, minor: u32, name: &str) -> Option<u64> {
-    let device = format!("/sys/dev/block/{major}:{minor}");
-    let text = fs::read_to_string(format!("{device}/queue/{name}"))
-        .or_else(|_| fs::read_to_string(format!("{device}/../queue/{name}")))
-        .ok()?;
-    text.trim().parse().ok()
+    let text = of_disk(major, minor, |disk| fs::read_to_string(format!("{disk}/queue/{name}")));
+    text?.trim().parse().ok()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{EXT_MAGIC, looks_once};
-
-    #[test]
-    fn memory_may_change_where_neither_file_system_nor_device_makes_sums_of_it() {
-        const BTRFS_MAGIC: i64 = 0x9123_683e;
-        for (file_system, stable_writes, expected) in [
-            (Some(EXT_MAGIC), Some(0), true),
-            (Some(EXT_MAGIC), Some(1), false),
-            (Some(EXT_MAGIC), None, false),
-            (Some(BTRFS_MAGIC), Some(0), false),
-            (None, Some(0), true),
-            (None, Some(1), false),
-            (None, None, false),
-        ] {
-            assert_eq!(looks_once(file_system, stable_writes), expected, "{file_system:?} {stable_writes:?}");
-        }
-    }
+/// What there is in the block device's directory; of a partition it is in its disk's.
+fn of_disk<T>(major: u32, minor: u32, look: impl Fn(&str) -> io::Result<T>) -> Option<T> {
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    look(&device).or_else(|_| look(&format!("{device}/.."))).ok()
 }

@@ -18,6 +18,7 @@ fn a_block_device_is_a_device() {
     for engine in [Engine::Auto, Engine::Uring, Engine::Inline] {
         let device = open(disk.path(), Access::ReadWrite, engine).expect("a block device");
         assert_eq!(device.size(), SIZE);
+        assert!(!device.bears_changing_memory(), "a long write of memory that is gone would be its failure");
         let mut channel = channel(&*device);
         write(&mut *channel, 0, &[8; 1 << 16]).expect("writing");
         assert_eq!(run(&mut *channel, Operation::WriteZeroes { offset: 4096, length: 8192 }).0, Ok(()));

@@ -81,23 +81,28 @@ fn where_ranges_cannot_be_zeroed_zeros_are_written() {
 /// As when a monitor cuts the file that is its guest's memory: that is no fault of the device.
 #[test]
 fn lent_memory_that_is_gone_is_an_error_of_its_own_request_only() {
-    for engine in [Engine::Inline, Engine::Uring] {
+    const LONG: usize = 2 << 20;
+    // All of a block, and the end of what the kernel hands to a disk in several parts.
+    let cases = [(4096, 0), (LONG, 1 << 20)];
+    for (engine, (length, left)) in
+        [Engine::Inline, Engine::Uring].into_iter().flat_map(|engine| cases.map(|case| (engine, case)))
+    {
         let directory = directory_on_disk();
-        let device = open(&file_of(&directory, SIZE), Access::ReadWrite, engine).expect("a device");
+        let device = open(&file_of(&directory, 2 * SIZE), Access::ReadWrite, engine).expect("a device");
         let lender = tempfile::tempfile_in("/dev/shm").expect("a file");
-        lender.set_len(4096).expect("its length");
-        let memory: Arc<MmapRaw> = Arc::new(MmapOptions::new().len(4096).map_raw(&lender).expect("a map"));
+        lender.set_len(2 * SIZE).expect("its length");
+        let memory: Arc<MmapRaw> = Arc::new(MmapOptions::new().len(length).map_raw(&lender).expect("a map"));
         let start = NonNull::new(memory.as_mut_ptr()).expect("it is mapped");
         // SAFETY: the map exists as long as its owner, and only pointers lead to it.
-        let loan = unsafe { Loan::new(start, 4096, memory.clone()) };
-        lender.set_len(0).expect("nobody has sealed it");
+        let loan = unsafe { Loan::new(start, length, memory.clone()) };
+        lender.set_len(left).expect("nobody has sealed it");
         let mut channel = channel(&*device);
-        let buffer = || loan.buffer(0, 4096).expect("inside");
+        let buffer = || loan.buffer(0, length).expect("inside");
         let durability = Durability::Cached;
         let write_of = Operation::Write { offset: 0, buffer: buffer(), durability };
         assert_eq!(run(&mut *channel, write_of).0, Err(IoError::BadMemory));
         assert_eq!(write(&mut *channel, 4096, &[1; 4096]), Ok(()));
-        let read_of = Operation::Read { offset: 4096, buffer: buffer() };
+        let read_of = Operation::Read { offset: 0, buffer: buffer() };
         assert_eq!(run(&mut *channel, read_of).0, Err(IoError::BadMemory));
         assert_eq!(flush(&mut *channel), Ok(()));
     }
