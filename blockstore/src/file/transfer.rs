@@ -105,9 +105,11 @@ fn is_looked_at_once(file: &File, nature: Nature) -> bool {
         && is_made_of_no_others(major, minor)
 }
 
+/// Neither of other disks, nor of a file.
 fn is_made_of_no_others(major: u32, minor: u32) -> bool {
-    let entries = of_disk(major, minor, |disk| fs::read_dir(format!("{disk}/slaves")));
-    entries.is_some_and(|mut entries| entries.next().is_none())
+    let others = of_disk(major, minor, |disk| fs::read_dir(format!("{disk}/slaves")));
+    let file = of_disk(major, minor, |disk| fs::metadata(format!("{disk}/loop")));
+    others.is_some_and(|mut others| others.next().is_none()) && file.is_none()
 }
 
 /// Bytes; `None` where a discarded range would not read as zeros, or not be freed.

@@ -80,7 +80,8 @@ fn is_plain(directory: &Path) -> bool {
     let number = fs::metadata(directory).expect("it is there").dev();
     let disk = PathBuf::from(format!("/sys/dev/block/{}:{}", major(number), minor(number)));
     let disk = if disk.join("partition").exists() { disk.join("..") } else { disk };
-    let is_alone = fs::read_dir(disk.join("slaves")).is_ok_and(|entries| entries.count() == 0);
+    let is_alone = fs::read_dir(disk.join("slaves")).is_ok_and(|entries| entries.count() == 0)
+        && !disk.join("loop").exists();
     is_alone && fs::read_to_string(disk.join("queue/stable_writes")).is_ok_and(|text| text == "0\n")
 }
 
