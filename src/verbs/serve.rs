@@ -47,7 +47,7 @@ pub(super) fn run(pool: &PoolChoice, options: ServeArguments) -> Result<(), Fail
     let opened = config.pools.iter().try_for_each(|settings| {
         let path = pool.or(Some(&settings.path)).path()?;
         let engine = settings.io.map_or(pool.engine, Into::into);
-        let spin = options.spin.or(settings.spin).map(Into::into);
+        let spin = settings.spin.map(Into::into);
         hostings.push(Hosting::open(&path, &pool.others, engine, demand, &directory, spin)?);
         Ok(())
     });
@@ -115,6 +115,7 @@ fn settle(mut config: Config, pool: &PoolChoice, options: &ServeArguments) -> Re
         }
         several => several.iter_mut().for_each(|pool| pool.nbd.mode = nbd.mode.or(pool.nbd.mode)),
     }
+    config.pools.iter_mut().for_each(|pool| pool.spin = options.spin.or(pool.spin));
     Ok(config)
 }
 
