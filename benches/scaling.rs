@@ -1,31 +1,29 @@
-//! Lookups and reads on two threads against one: two volumes, then one volume, each thread with its own channel.
+//! Lookups and reads on two threads against one: on two pools, two volumes of one pool, and one volume, each thread with
+//! its own channel.
 //!
 //! A lookup is an `Extents` request of one block: submission, lookup under the volume's lock, reply, and no transfer. A
-//! read is 4 KiB from the RAM device. One thread and two run in turn, in rounds of about a millisecond. A round in which a
-//! thread lost its processor to somebody else says nothing about the engine: the kernel counts how often a thread was
-//! put on a processor, and only rounds without such a change, whose threads began together, are counted. The table shows
-//! medians of those.
+//! read is 4 KiB from the RAM device. One thread and two run in turn, in rounds of a millisecond after one that warms the
+//! caches. A round in which a thread lost its processor to somebody else says nothing about the engine: only pairs of
+//! rounds without that, whose threads began together, are counted. The table shows medians of those.
 
 mod stand;
 
 use blockstore::Buffer;
 use stand::{BLOCK, IMAGE_BYTES, MIB, Stand, median, scattered};
-use std::hint::black_box;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thinpool::{Action, Attachment, Channel, Command, Depths, Request};
 
 const BLOCKS: u64 = IMAGE_BYTES / BLOCK;
-/// Undisturbed rounds of each side that a median is taken of.
-const ROUNDS: usize = 101;
+/// Undisturbed pairs of rounds that a median is taken of.
+const PAIRS: usize = 301;
 /// Fewer than this, and the machine is too busy to say anything.
-const ROUNDS_MIN: usize = 11;
-const TRIES_MAX: usize = 10_000;
+const PAIRS_MIN: usize = 51;
+const TRIES_MAX: usize = 5_000;
 
 #[derive(Clone, Copy)]
 enum Load {
-    /// No engine at all: what two processors of this machine are worth against one.
-    Arithmetic,
     Lookup,
     Read,
 }
@@ -33,8 +31,16 @@ enum Load {
 struct Case {
     what: &'static str,
     load: Load,
+    seats: [Seat; 2],
     /// Throughput of two threads over that of one that the engine promises.
     bound: Option<f64>,
+    pairs: Vec<[f64; 2]>,
+}
+
+/// What one thread has to itself; the first one's is that of the thread that is alone.
+struct Seat {
+    volume: Attachment,
+    channel: Channel,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -46,109 +52,152 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let mut stand = Stand::new(1024 * MIB);
+    let (mut stand, mut other) = (Stand::new(1024 * MIB), Stand::new(1024 * MIB));
     stand.golden();
-    let (first, second) = (stand.clone("golden@v1", "first"), stand.clone("golden@v1", "second"));
-    for block in 0..BLOCKS / 4 {
-        stand.write(&first, scattered(block, BLOCKS));
-        stand.write(&second, scattered(block, BLOCKS));
-    }
-    stand.run(Command::Checkpoint);
-    let mut channels = [stand.pool.channel().expect("a lane"), stand.pool.channel().expect("a lane")];
-    println!("\n| medians of undisturbed rounds in turn | one, M/s | two, M/s | ratio | bound | rounds |");
-    println!("|---|---|---|---|---|---|");
-    let yardstick =
-        (Case { what: "arithmetic, nothing shared", load: Load::Arithmetic, bound: None }, [&first, &second]);
-    let cases = [
-        (Case { what: "lookup, two volumes", load: Load::Lookup, bound: Some(1.8) }, [&first, &second]),
-        (Case { what: "lookup, one volume", load: Load::Lookup, bound: Some(1.6) }, [&first, &first]),
-        (Case { what: "read of 4 KiB, two volumes", load: Load::Read, bound: None }, [&first, &second]),
-        (Case { what: "read of 4 KiB, one volume", load: Load::Read, bound: None }, [&first, &first]),
+    other.golden();
+    let [first, second] = ["first", "second"].map(|name| quarter_written(&mut stand, name));
+    let elsewhere = quarter_written(&mut other, "first");
+    let seat = |stand: &Stand, volume: &Attachment| Seat {
+        volume: volume.for_thread(),
+        channel: stand.pool.channel().expect("a lane"),
+    };
+    let case = |what, load, [one, two]: [(&Stand, &Attachment); 2], bound| Case {
+        what,
+        load,
+        seats: [seat(one.0, one.1), seat(two.0, two.1)],
+        bound,
+        pairs: Vec::new(),
+    };
+    let two_pools = [(&stand, &first), (&other, &elsewhere)];
+    let two_volumes = [(&stand, &first), (&stand, &second)];
+    let one_volume = [(&stand, &first), (&stand, &first)];
+    // Two pools share nothing: they say what two processors of this machine are worth at the moment. The bounds do not
+    // depend on them.
+    let mut cases = [
+        case("lookup, two pools", Load::Lookup, two_pools, None),
+        case("lookup, two volumes", Load::Lookup, two_volumes, Some(1.8)),
+        case("lookup, one volume", Load::Lookup, one_volume, Some(1.6)),
+        case("read of 4 KiB, two pools", Load::Read, two_pools, None),
+        case("read of 4 KiB, two volumes", Load::Read, two_volumes, None),
+        case("read of 4 KiB, one volume", Load::Read, one_volume, None),
     ];
-    // The first row says what two processors of this machine are worth at the moment; the bounds do not depend on it.
-    measure(&yardstick.0, &yardstick.1, &mut channels);
-    let measured = cases.iter().map(|(case, volumes)| (case, measure(case, volumes, &mut channels)));
-    let missed: Vec<String> = measured
-        .filter(|(case, ratio)| case.bound.is_some_and(|bound| *ratio < bound))
-        .map(|(case, ratio)| format!("{}: {ratio:.2}", case.what))
-        .collect();
+    for index in 0..TRIES_MAX {
+        cases.iter_mut().for_each(|case| case.try_pair(index.is_multiple_of(2)));
+        if cases.iter().all(|case| case.pairs.len() >= PAIRS) {
+            break;
+        }
+    }
+    println!("\n| medians of undisturbed pairs in turn | one, M/s | two, M/s | ratio | bound | pairs |");
+    println!("|---|---|---|---|---|---|");
+    let missed: Vec<&str> = cases.iter().filter(|case| !case.report()).map(|case| case.what).collect();
     assert!(missed.is_empty(), "below the bound: {missed:?}");
 }
 
-/// Prints a row and gives the ratio.
-fn measure(case: &Case, volumes: &[&Attachment], channels: &mut [Channel]) -> f64 {
-    let (mut ones, mut twos) = (Vec::new(), Vec::new());
-    for _ in 0..TRIES_MAX {
-        if ones.len() >= ROUNDS && twos.len() >= ROUNDS {
-            break;
-        }
-        ones.extend(round(case.load, &volumes[..1], channels));
-        twos.extend(round(case.load, volumes, channels));
+/// A clone of a golden image, a quarter of it its own.
+fn quarter_written(stand: &mut Stand, name: &str) -> Attachment {
+    let clone = stand.clone("golden@v1", name);
+    for block in 0..BLOCKS / 4 {
+        stand.write(&clone, scattered(block, BLOCKS));
     }
-    let rounds = ones.len().min(twos.len());
-    assert!(rounds >= ROUNDS_MIN, "the machine is too busy: {rounds} undisturbed rounds");
-    let (one, two) = (median(&mut ones), median(&mut twos));
-    let ratio = two / one;
-    let bound = case.bound.map_or_else(String::new, |bound| bound.to_string());
-    println!("| {} | {one:.2} | {two:.2} | {ratio:.2} | {bound} | {rounds} |", case.what);
-    ratio
+    stand.run(Command::Checkpoint);
+    clone
 }
 
-/// Millions of requests a second, all threads together, from the first start to the last end; nothing when a thread
-/// was not on its processor all the time, or they did not run at the same time.
-fn round(load: Load, volumes: &[&Attachment], channels: &mut [Channel]) -> Option<f64> {
-    let (ready, count) = (AtomicUsize::new(0), volumes.len());
-    let ready = &ready;
-    let spans: Vec<Option<(Instant, Instant)>> = std::thread::scope(|scope| {
-        let pairs = volumes.iter().copied().zip(channels.iter_mut());
-        let threads: Vec<_> = pairs
-            .map(|(volume, channel)| {
-                let volume = volume.for_thread();
-                scope.spawn(move || {
-                    drive(load, &volume, channel, WARM);
-                    ready.fetch_add(1, Ordering::SeqCst);
-                    while ready.load(Ordering::SeqCst) < count {
-                        std::hint::spin_loop();
-                    }
-                    let switches = times_scheduled();
-                    let begun = now();
-                    drive(load, &volume, channel, REQUESTS);
-                    let ended = now();
-                    (switches == times_scheduled()).then_some((begun, ended))
+impl Case {
+    /// Which of the two goes first changes: it finds in the caches what the case before it left.
+    fn try_pair(&mut self, one_first: bool) {
+        let counts = if one_first { [1, 2] } else { [2, 1] };
+        if let [Some(first), Some(second)] = counts.map(|count| self.round(count)) {
+            self.pairs.push(if one_first { [first, second] } else { [second, first] });
+        }
+    }
+
+    /// Prints a row and tells whether the bound is held.
+    fn report(&self) -> bool {
+        let pairs = self.pairs.len();
+        assert!(pairs >= PAIRS_MIN, "the machine is too busy: {pairs} undisturbed pairs of {}", self.what);
+        let middle = |of: fn(&[f64; 2]) -> f64| median(&mut self.pairs.iter().map(of).collect::<Vec<_>>());
+        let (one, two, ratio) =
+            (middle(|pair| pair[0]), middle(|pair| pair[1]), middle(|pair| pair[1] / pair[0]));
+        let bound = self.bound.map_or_else(String::new, |bound| bound.to_string());
+        println!("| {} | {one:.2} | {two:.2} | {ratio:.2} | {bound} | {pairs} |", self.what);
+        self.bound.is_none_or(|bound| ratio >= bound)
+    }
+
+    /// Millions of requests a second, all threads together, each counted over the time it took itself: one whose processor
+    /// is slower for a moment does not make the other wait. Nothing when a thread was not on its processor all the time, or
+    /// they did not run at the same time.
+    fn round(&mut self, count: usize) -> Option<f64> {
+        let ready = AtomicUsize::new(0);
+        let ready = &ready;
+        let spans: Vec<Option<Span>> = std::thread::scope(|scope| {
+            let (load, seats) = (self.load, self.seats.iter_mut().take(count));
+            let threads: Vec<_> = seats
+                .map(|seat| {
+                    scope.spawn(move || {
+                        Span::drive(load, seat);
+                        ready.fetch_add(1, Ordering::SeqCst);
+                        while ready.load(Ordering::SeqCst) < count {
+                            std::hint::spin_loop();
+                        }
+                        let preempted = times_preempted();
+                        let span = Span::drive(load, seat);
+                        (preempted == times_preempted()).then_some(span)
+                    })
                 })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no request fails")).collect()
-    });
-    let spans: Vec<_> = spans.into_iter().collect::<Option<_>>()?;
-    let begun = spans.iter().map(|(begun, _)| *begun).min()?;
-    let last_begun = spans.iter().map(|(begun, _)| *begun).max()?;
-    let ended = spans.iter().map(|(_, ended)| *ended).max()?;
-    let threads = u32::try_from(spans.len()).expect("two at most");
-    let together = (last_begun - begun) * SKEW_PARTS < ended - begun;
-    together.then(|| f64::from(threads * REQUESTS) / (ended - begun).as_secs_f64() / 1e6)
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no request fails")).collect()
+        });
+        let spans: Vec<Span> = spans.into_iter().collect::<Option<_>>()?;
+        let begun = spans.iter().map(|span| span.begun).min()?;
+        let together = spans.iter().all(|span| span.begun - begun < WINDOW / SKEW_PARTS);
+        together.then(|| spans.iter().map(Span::millions_per_second).sum())
+    }
 }
 
-const WARM: u32 = 100;
-const REQUESTS: u32 = 1000;
-/// The last thread begins within one of so many parts of a round.
+const WINDOW: Duration = Duration::from_millis(1);
+/// Requests from one look at the clock to the next.
+const BATCH: u32 = 10;
+/// The last thread begins within one of so many parts of the window.
 const SKEW_PARTS: u32 = 50;
 
-/// How often this thread was put on a processor: the third figure of schedstat.
-fn times_scheduled() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
-    text.split_whitespace().nth(2).and_then(|count| count.parse().ok()).expect("three figures")
+/// What one thread did in its window.
+struct Span {
+    begun: Instant,
+    took: Duration,
+    requests: u32,
 }
 
-fn drive(load: Load, volume: &Attachment, channel: &mut Channel, requests: u32) {
+impl Span {
+    fn drive(load: Load, seat: &mut Seat) -> Span {
+        let mut span = Span { begun: now(), took: Duration::ZERO, requests: 0 };
+        while span.took < WINDOW {
+            drive(load, seat, span.requests..span.requests + BATCH);
+            span.requests += BATCH;
+            span.took = now() - span.begun;
+        }
+        span
+    }
+
+    fn millions_per_second(&self) -> f64 {
+        f64::from(self.requests) / self.took.as_secs_f64() / 1e6
+    }
+}
+
+/// How often this thread was taken from its processor against its will, as proc_pid_status(5) tells; a wait of its own,
+/// for a lock of the engine, is not among them.
+fn times_preempted() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("Linux");
+    let mut counts = status.lines().filter_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    counts.next().and_then(|count| count.trim().parse().ok()).expect("a count")
+}
+
+fn drive(load: Load, seat: &mut Seat, indices: Range<u32>) {
+    let Seat { volume, channel } = seat;
     let mut replies = Vec::new();
-    for index in 0..u64::from(requests) {
+    for index in indices.map(u64::from) {
         let offset = scattered(index, BLOCKS) * BLOCK;
         let action = match load {
-            Load::Arithmetic => {
-                black_box((0..500).fold(index, |value, step| black_box(value).rotate_left(5) ^ step));
-                continue;
-            }
             Load::Lookup => Action::Extents { offset, length: BLOCK, limit: 1, depths: Depths::Alike },
             Load::Read => Action::Read { offset, buffer: Buffer::zeroed(4096) },
         };
