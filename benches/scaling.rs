@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use thinpool::{Action, Attachment, Channel, Command, Depths, Reply, Request};
 
 const BLOCKS: u64 = IMAGE_BYTES / BLOCK;
+/// Blocks of a clone that are its own; both threads ask for no others, so that their requests are alike.
+const OWN: u64 = BLOCKS / 4;
 /// Undisturbed pairs of each case, or more, that a median is taken of.
 const PAIRS: usize = 201;
 /// Fewer than this, and the machine is too busy to say anything.
@@ -117,7 +119,7 @@ fn cases(stand: &mut Stand, other: &mut Stand) -> [Case; 6] {
 /// A clone of a golden image, a quarter of it its own.
 fn quarter_written(stand: &mut Stand, name: &str) -> Attachment {
     let clone = stand.clone("golden@v1", name);
-    for block in 0..BLOCKS / 4 {
+    for block in 0..OWN {
         stand.write(&clone, scattered(block, BLOCKS));
     }
     stand.run(Command::Checkpoint);
@@ -131,7 +133,7 @@ impl Case {
         [one, two]: [(&Stand, &Attachment); 2],
         bound: Option<f64>,
     ) -> Self {
-        let seats = [Seat::new(one.0, one.1, 0), Seat::new(two.0, two.1, BLOCKS / 2)];
+        let seats = [Seat::new(one.0, one.1, 0), Seat::new(two.0, two.1, OWN / 2)];
         Self { what, load, seats, bound, pairs: Vec::new(), tries: 0 }
     }
 
@@ -231,7 +233,7 @@ impl Seat {
 
     fn ask(&mut self, load: Load, indices: Range<u32>) {
         for index in indices.map(u64::from) {
-            let offset = scattered(self.first + index, BLOCKS) * BLOCK;
+            let offset = scattered((self.first + index) % OWN, BLOCKS) * BLOCK;
             let action = match load {
                 Load::Lookup => Action::Extents { offset, length: BLOCK, limit: 1, depths: Depths::Alike },
                 Load::Read => Action::Read { offset, buffer: Buffer::zeroed(4096) },
