@@ -9,6 +9,7 @@ use crate::leaf::Leaf;
 use crate::limits::Limits;
 use crate::page::{EXTENT_KEY_BYTES, EXTENT_VALUE_BYTES, EXTENTS_MAX, put, word32, word64};
 use crate::pointer::{Dropped, Mapping};
+use crate::search::count_up_to;
 use crate::units::{BLOCK_ADDRESS_BITS, BlockAddress, LogicalBlock, Tag};
 use std::ops::Range;
 
@@ -50,7 +51,7 @@ impl ExtentLeaf {
 
     /// Index of the first extent that starts behind `at`.
     pub(crate) fn after(&self, at: u64) -> usize {
-        self.keys.partition_point(|key| *key <= at)
+        count_up_to(&self.keys, at)
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<Mapping> {
@@ -63,7 +64,7 @@ impl ExtentLeaf {
 
     /// Indices of the extents that lie in, or reach into, `range`.
     fn overlap(&self, range: &Range<u64>) -> Range<usize> {
-        let mut first = self.keys.partition_point(|key| *key < range.start);
+        let mut first = range.start.checked_sub(1).map_or(0, |before| self.after(before));
         if first > 0 && self.end(first - 1) > range.start {
             first -= 1;
         }

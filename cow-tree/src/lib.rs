@@ -56,6 +56,7 @@ mod pinned;
 mod pointer;
 mod record_leaf;
 mod records;
+mod search;
 mod sweep;
 mod thin;
 mod tree;

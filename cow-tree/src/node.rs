@@ -5,6 +5,7 @@
 
 use crate::leaf::Leaf;
 use crate::pointer::Pointer;
+use crate::search::count_up_to;
 use crate::units::{BlockAddress, Tag};
 use std::sync::{Arc, OnceLock};
 
@@ -110,7 +111,7 @@ impl<L: Leaf> Inner<L> {
 
     /// Index of the child that covers `key`; the first one covers everything below it too.
     pub(crate) fn child_of(&self, key: u64) -> usize {
-        self.lows.partition_point(|low| *low <= key).saturating_sub(1)
+        count_up_to(&self.lows, key).saturating_sub(1)
     }
 
     /// First key behind the child's subtree, as far as this node knows.
