@@ -14,9 +14,9 @@ use crate::operation::{Durability, Operation};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(super) struct Ring {
     free: Vec<usize>,
     /// Memory that is registered; nothing where the kernel would not have it.
     arena: Option<&'static Arena>,
+    /// Of every step.
+    flags: Flags,
     is_held_up: bool,
 }
 
@@ -44,7 +46,8 @@ impl Ring {
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
         let arena = register_arena(&ring);
-        Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena, is_held_up: false })
+        let flags = flags(file);
+        Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena, flags, is_held_up: false })
     }
 
     pub(super) fn probe() -> io::Result<()> {
@@ -61,7 +64,7 @@ impl Ring {
         let slot = self.free.pop().expect("the channel's depth is the ring's");
         let flight = self.slots[slot].insert(flight);
         let user_data = u64::try_from(slot).expect("a slot's number");
-        let entry = entry(flight, self.arena).user_data(user_data);
+        let entry = entry(flight, self.arena, self.flags).user_data(user_data);
         // SAFETY: the memory that the entry names is the buffer of the flight in the slot, or the static zeros. The
         // flight stays in the slot, and nobody else can reach its buffer, until `land` has seen the kernel's answer;
         // where that can not be waited for, `drop` leaks it. A read's buffer is exclusively the flight's, or lent and
@@ -208,7 +211,18 @@ fn register_arena(ring: &IoUring) -> Option<&'static Arena> {
     registered.is_ok().then_some(arena)
 }
 
-fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
+/// The transfers of a file that knows none that do not wait, as of one on tmpfs, are made by the kernel's own threads. Unless it is
+/// told, the kernel tries each of them in the submitter first.
+fn flags(file: &File) -> Flags {
+    let mut byte = [0];
+    // A file that does know them may refuse this one for another reason.
+    match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
+        Err(Errno::OPNOTSUPP) => Flags::FIXED_FILE | Flags::ASYNC,
+        _ => Flags::FIXED_FILE,
+    }
+}
+
+fn entry(flight: &mut Flight, arena: Option<&Arena>, flags: Flags) -> Entry {
     if flight.settled.is_some() {
         return opcode::Nop::new().build();
     }
@@ -225,16 +239,16 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
         }
         (Step::Write { offset, skip, length, durability }, Operation::Write { buffer, .. }) => {
             let start = buffer.pointer_to(skip, length).as_ptr();
-            let flags = match durability {
+            let durability = match durability {
                 Durability::Cached => 0,
                 Durability::Through => libc::RWF_DSYNC,
             };
             let (fixed, length) = (is_in(arena, start, length), call_length(length));
             if fixed {
                 let write = opcode::WriteFixed::new(DATA_FILE, start, length, ARENA);
-                write.offset(offset).rw_flags(flags).build()
+                write.offset(offset).rw_flags(durability).build()
             } else {
-                opcode::Write::new(DATA_FILE, start, length).offset(offset).rw_flags(flags).build()
+                opcode::Write::new(DATA_FILE, start, length).offset(offset).rw_flags(durability).build()
             }
         }
         (Step::WriteZeros { offset, length }, _) => {
@@ -248,7 +262,7 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>) -> Entry {
         (Step::Sync, _) => opcode::Fsync::new(SYNC_FILE).flags(FsyncFlags::DATASYNC).build(),
         (step, operation) => unreachable!("{step:?} is no step of {operation:?}"),
     };
-    entry.flags(Flags::FIXED_FILE)
+    entry.flags(flags)
 }
 
 fn is_in(arena: Option<&Arena>, start: *const u8, length: usize) -> bool {
@@ -257,4 +271,20 @@ fn is_in(arena: Option<&Arena>, start: *const u8, length: usize) -> bool {
 
 fn call_length(length: usize) -> u32 {
     u32::try_from(length).expect("a step is at most 1 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flags, flags};
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use std::fs::File;
+
+    #[test]
+    fn only_files_that_always_wait_are_left_to_threads_of_the_kernel() {
+        let memory = File::from(memfd_create("in memory", MemfdFlags::CLOEXEC).expect("a file"));
+        assert!(flags(&memory).contains(Flags::ASYNC));
+        // Never waits.
+        let zeros = File::open("/dev/zero").expect("a device");
+        assert!(!flags(&zeros).contains(Flags::ASYNC));
+    }
 }
