@@ -5,12 +5,14 @@ use crate::chain::Span;
 use crate::limits::{MEMORY_BYTES_MAX, MEMORY_REGIONS_MAX};
 use blockstore::{Buffer, Loan};
 use std::fs::File;
+use std::iter::FusedIterator;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
+use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{
-    Address, FileOffset, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
-    VolatileSlice,
+    Address, FileOffset, GuestAddress, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MmapRegion, Permissions, VolatileSlice,
 };
 
 /// Regions in the order they came.
@@ -145,39 +147,50 @@ pub(crate) fn holds(file: &File, offset: u64, bytes: u64) -> bool {
 /// ring has a table of its own, so that the loans of two workers are not counted on one cache line.
 #[derive(Debug)]
 pub(crate) struct GuestMemory {
-    /// For the rings, which are the library's.
-    pub(crate) table: GuestMemoryMmap,
-    regions: Vec<Arc<GuestRegionMmap>>,
-    /// As long as the regions, and in their order; nothing where one cannot be lent.
-    loans: Vec<Option<Loan>>,
+    /// In the order of their addresses. There may be hundreds, and every access asks.
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    start: GuestAddress,
+    length: usize,
+    region: Arc<GuestRegionMmap>,
+    /// Nothing where it cannot be lent.
+    loan: Option<Loan>,
 }
 
 impl GuestMemory {
     pub(crate) fn new(mut regions: Vec<Arc<GuestRegionMmap>>) -> Option<Self> {
         regions.sort_by_key(|region| region.start_addr());
-        let table = GuestMemoryMmap::from_arc_regions(regions.clone()).ok()?;
-        let loans = regions.iter().map(lend).collect();
-        Some(Self { table, regions, loans })
+        // The library knows what makes a table.
+        let _table = GuestMemoryMmap::from_arc_regions(regions.clone()).ok()?;
+        let part = |region: Arc<GuestRegionMmap>| Part {
+            start: region.start_addr(),
+            length: region.size(),
+            loan: lend(&region),
+            region,
+        };
+        Some(Self { parts: regions.into_iter().map(part).collect() })
     }
 
     /// The guest's own memory, for the device to read and write where it is. Nothing when it is not in one region, or
     /// not aligned to so many bytes, or has to be fetched from elsewhere.
     pub(crate) fn lend(&self, span: Span, alignment: usize) -> Option<Buffer> {
         let length = usize::try_from(span.length).ok()?;
-        let (index, offset) = self.locate(span.address)?;
-        let address = self.regions[index].as_ptr().addr().checked_add(offset)?;
+        let (part, offset) = self.locate(span.address)?;
+        let address = part.region.as_ptr().addr().checked_add(offset)?;
         if !address.is_multiple_of(alignment) {
             return None;
         }
-        self.loans[index].as_ref()?.buffer(offset, length)
+        part.loan.as_ref()?.buffer(offset, length)
     }
 
     /// Copies out of the guest; nothing when part of it is no memory.
     pub(crate) fn read(&self, address: GuestAddress, bytes: &mut [u8]) -> Option<()> {
         let mut at = 0;
-        while at < bytes.len() {
-            let piece = self.piece(address, at, bytes.len() - at)?;
-            at += piece.copy_to(&mut bytes[at..]);
+        for piece in self.pieces(address, bytes.len()) {
+            at += piece.ok()?.copy_to(&mut bytes[at..]);
         }
         Some(())
     }
@@ -185,30 +198,81 @@ impl GuestMemory {
     /// Copies into the guest; nothing when part of it is no memory.
     pub(crate) fn write(&self, address: GuestAddress, bytes: &[u8]) -> Option<()> {
         let mut at = 0;
-        while at < bytes.len() {
-            let piece = self.piece(address, at, bytes.len() - at)?;
+        for piece in self.pieces(address, bytes.len()) {
+            let piece = piece.ok()?;
             piece.copy_from(&bytes[at..]);
             at += piece.len();
         }
         Some(())
     }
 
-    /// The longest piece of one region that begins `skip` bytes behind `address`.
-    fn piece(&self, address: GuestAddress, skip: usize, length: usize) -> Option<VolatileSlice<'_>> {
-        let (index, offset) = self.locate(address.checked_add(u64::try_from(skip).ok()?)?)?;
-        let region = &self.regions[index];
-        region.as_volatile_slice().ok()?.subslice(offset, length.min(region.size() - offset)).ok()
+    fn pieces(&self, address: GuestAddress, length: usize) -> Pieces<'_> {
+        Pieces { memory: self, address: Some(address), left: length }
     }
 
-    /// The region an address is in, and where in it. There may be hundreds, and every descriptor asks.
-    fn locate(&self, address: GuestAddress) -> Option<(usize, usize)> {
-        let behind = self.regions.partition_point(|region| region.start_addr() <= address);
-        let index = behind.checked_sub(1)?;
-        let region = &self.regions[index];
-        let offset = usize::try_from(address.checked_offset_from(region.start_addr())?).ok()?;
-        (offset < region.size()).then_some((index, offset))
+    /// The longest piece of one region that begins at `address`.
+    fn piece(&self, address: GuestAddress, length: usize) -> Option<VolatileSlice<'_>> {
+        let (part, offset) = self.locate(address)?;
+        part.region.as_volatile_slice().ok()?.subslice(offset, length.min(part.length - offset)).ok()
+    }
+
+    /// The region an address is in, and where in it.
+    fn locate(&self, address: GuestAddress) -> Option<(&Part, usize)> {
+        let behind = self.parts.partition_point(|part| part.start <= address);
+        let part = &self.parts[behind.checked_sub(1)?];
+        let offset = usize::try_from(address.checked_offset_from(part.start)?).ok()?;
+        (offset < part.length).then_some((part, offset))
     }
 }
+
+/// For the rings, which are the library's.
+impl vm_memory::GuestMemory for GuestMemory {
+    type PhysicalMemory = GuestMemoryMmap;
+    type Bitmap = ();
+
+    fn check_range(&self, address: GuestAddress, length: usize, _access: Permissions) -> bool {
+        self.pieces(address, length).all(|piece| piece.is_ok())
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        address: GuestAddress,
+        length: usize,
+        _access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, ()>, GuestMemoryError> {
+        Ok(self.pieces(address, length))
+    }
+}
+
+/// What is at a range of addresses, region by region; it ends with the first that is no memory.
+struct Pieces<'a> {
+    memory: &'a GuestMemory,
+    /// Nothing behind the last of all addresses.
+    address: Option<GuestAddress>,
+    left: usize,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Result<VolatileSlice<'a>, GuestMemoryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let address = self.address.unwrap_or(GuestAddress(u64::MAX));
+        let Some(piece) = self.address.and_then(|address| self.memory.piece(address, self.left)) else {
+            self.left = 0;
+            return Some(Err(GuestMemoryError::InvalidGuestAddress(address)));
+        };
+        self.left -= piece.len();
+        self.address = u64::try_from(piece.len()).ok().and_then(|length| address.checked_add(length));
+        Some(Ok(piece))
+    }
+}
+
+impl FusedIterator for Pieces<'_> {}
+
+impl<'a> GuestMemorySliceIterator<'a, ()> for Pieces<'a> {}
 
 /// A touch of a page that a disk or another process has to bring may take for ever. A worker that copies it then holds up
 /// its own rings; a device that does, under its locks, would hold up everybody.

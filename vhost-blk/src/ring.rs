@@ -30,6 +30,9 @@ pub(crate) struct Ring {
     pub(crate) write_through: bool,
     /// Heads of an earlier life of this ring, to be taken again before any other.
     again: VecDeque<u16>,
+    /// Heads that the driver has made available since, in its order, and that are to be taken. It writes its index all the time, so
+    /// that is looked at once for all that it offers.
+    ahead: VecDeque<u16>,
     /// Requests taken and not yet used.
     taken: u32,
     is_broken: bool,
@@ -68,13 +71,13 @@ impl Ring {
         let Parts { mut queue, memory, kick, call, error, mut in_flight, attachment, limiter, write_through } =
             parts;
         queue.set_ready(true);
-        if !queue.is_valid(&memory.table) {
+        if !queue.is_valid(&memory) {
             return None;
         }
-        let used = queue.used_idx(&memory.table, Ordering::Acquire).ok()?.0;
+        let used = queue.used_idx(&memory, Ordering::Acquire).ok()?.0;
         queue.set_next_used(used);
         let must_call = used != 0
-            || queue.avail_idx(&memory.table, Ordering::Acquire).ok()?.0 != 0
+            || queue.avail_idx(&memory, Ordering::Acquire).ok()?.0 != 0
             || in_flight.as_ref().is_some_and(|in_flight| !in_flight.is_new());
         let again = in_flight.as_mut().map(|in_flight| in_flight.recover(used));
         if let Some(again) = &again {
@@ -94,6 +97,7 @@ impl Ring {
             identifier,
             write_through,
             again: again.unwrap_or_default().into(),
+            ahead: VecDeque::new(),
             taken: 0,
             is_broken: false,
             needs_call: false,
@@ -113,7 +117,8 @@ impl Ring {
 
     /// What there is to say of it when it stops.
     pub(crate) fn stopped(&self) -> Stopped {
-        Stopped { base: self.queue.next_avail(), is_broken: self.is_broken }
+        let ahead = u16::try_from(self.ahead.len()).expect("no more than entries");
+        Stopped { base: self.queue.next_avail().wrapping_sub(ahead), is_broken: self.is_broken }
     }
 
     /// The next head and its chain, if the driver has one for us.
@@ -147,13 +152,13 @@ impl Ring {
     }
 
     fn next_head(&mut self) -> Option<u16> {
-        match self.queue.iter(&self.memory.table) {
-            Ok(mut chains) => chains.next().map(|chain| chain.head_index()),
-            Err(_) => {
-                self.break_off();
-                None
+        if self.ahead.is_empty() {
+            match self.queue.iter(&self.memory) {
+                Ok(chains) => self.ahead.extend(chains.map(|chain| chain.head_index())),
+                Err(_) => self.break_off(),
             }
         }
+        self.ahead.pop_front()
     }
 
     /// A head whose chain makes no sense: it is never used, and nothing after it is believed.
@@ -175,7 +180,7 @@ impl Ring {
         if let Some(in_flight) = &self.in_flight {
             in_flight.before_use(head);
         }
-        if self.queue.add_used(&self.memory.table, head, written).is_err() {
+        if self.queue.add_used(&self.memory, head, written).is_err() {
             return self.break_off();
         }
         if let Some(in_flight) = &self.in_flight {
@@ -190,7 +195,7 @@ impl Ring {
         if !std::mem::take(&mut self.needs_call) && !must {
             return;
         }
-        let wanted = self.queue.needs_notification(&self.memory.table).unwrap_or(true) || must;
+        let wanted = self.queue.needs_notification(&self.memory).unwrap_or(true) || must;
         if let Some(call) = self.call.as_ref().filter(|_| wanted) {
             call.give();
         }
@@ -201,7 +206,10 @@ impl Ring {
         if self.is_broken {
             return true;
         }
-        match self.queue.enable_notification(&self.memory.table) {
+        if !self.ahead.is_empty() {
+            return false;
+        }
+        match self.queue.enable_notification(&self.memory) {
             Ok(more) => !more,
             Err(_) => {
                 self.break_off();
@@ -212,7 +220,7 @@ impl Ring {
 
     /// Asks for no kicks.
     pub(crate) fn stop_listening(&mut self) {
-        if !self.is_broken && self.queue.disable_notification(&self.memory.table).is_err() {
+        if !self.is_broken && self.queue.disable_notification(&self.memory).is_err() {
             self.break_off();
         }
     }
