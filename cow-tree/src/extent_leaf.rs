@@ -1,4 +1,4 @@
-//! A leaf of extents. Keys lie together, apart from what they map to, so that a search touches few cache lines.
+//! A leaf of extents. Keys lie together, apart from what they map to, for the search (`search.rs`).
 //!
 //! Extents of one leaf never overlap, and neighbours that continue each other logically and physically with the same
 //! owner and flags are one extent (T6). The page stores keys of 32 bits relative to the first one; keys further apart

@@ -147,10 +147,11 @@ pub(crate) fn holds(file: &File, offset: u64, bytes: u64) -> bool {
 /// ring has a table of its own, so that the loans of two workers are not counted on one cache line.
 #[derive(Debug)]
 pub(crate) struct GuestMemory {
-    /// In the order of their addresses. There may be hundreds, and every access asks.
+    /// In the order of their addresses. There may be hundreds.
     parts: Vec<Part>,
 }
 
+/// A region; every access looks for one, so where it lies is kept here and not only behind a pointer.
 #[derive(Debug)]
 struct Part {
     start: GuestAddress,
@@ -207,7 +208,7 @@ impl GuestMemory {
     }
 
     fn pieces(&self, address: GuestAddress, length: usize) -> Pieces<'_> {
-        Pieces { memory: self, address: Some(address), left: length }
+        Pieces { memory: self, address, left: length }
     }
 
     /// The longest piece of one region that begins at `address`.
@@ -247,8 +248,7 @@ impl vm_memory::GuestMemory for GuestMemory {
 /// What is at a range of addresses, region by region; it ends with the first that is no memory.
 struct Pieces<'a> {
     memory: &'a GuestMemory,
-    /// Nothing behind the last of all addresses.
-    address: Option<GuestAddress>,
+    address: GuestAddress,
     left: usize,
 }
 
@@ -259,13 +259,14 @@ impl<'a> Iterator for Pieces<'a> {
         if self.left == 0 {
             return None;
         }
-        let address = self.address.unwrap_or(GuestAddress(u64::MAX));
-        let Some(piece) = self.address.and_then(|address| self.memory.piece(address, self.left)) else {
+        let Some(piece) = self.memory.piece(self.address, self.left) else {
             self.left = 0;
-            return Some(Err(GuestMemoryError::InvalidGuestAddress(address)));
+            return Some(Err(GuestMemoryError::InvalidGuestAddress(self.address)));
         };
         self.left -= piece.len();
-        self.address = u64::try_from(piece.len()).ok().and_then(|length| address.checked_add(length));
+        let length = u64::try_from(piece.len()).expect("it is mapped");
+        self.address =
+            self.address.checked_add(length).expect("a region ends before the last of all addresses");
         Some(Ok(piece))
     }
 }

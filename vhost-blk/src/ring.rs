@@ -30,8 +30,8 @@ pub(crate) struct Ring {
     pub(crate) write_through: bool,
     /// Heads of an earlier life of this ring, to be taken again before any other.
     again: VecDeque<u16>,
-    /// Heads that the driver has made available since, in its order, and that are to be taken. It writes its index all the time, so
-    /// that is looked at once for all that it offers.
+    /// Heads that the driver has made available since, in its order, and that are to be taken; no more than the ring has entries. A
+    /// driver writes its index all the time, so it is looked at once for all of them.
     ahead: VecDeque<u16>,
     /// Requests taken and not yet used.
     taken: u32,
@@ -85,6 +85,7 @@ impl Ring {
             queue.set_next_avail(used.wrapping_add(count));
         }
         let identifier = attachment.name();
+        let ahead = VecDeque::with_capacity(queue.size().into());
         Some(Self {
             queue,
             memory,
@@ -97,7 +98,7 @@ impl Ring {
             identifier,
             write_through,
             again: again.unwrap_or_default().into(),
-            ahead: VecDeque::new(),
+            ahead,
             taken: 0,
             is_broken: false,
             needs_call: false,
@@ -152,13 +153,20 @@ impl Ring {
     }
 
     fn next_head(&mut self) -> Option<u16> {
-        if self.ahead.is_empty() {
-            match self.queue.iter(&self.memory) {
-                Ok(chains) => self.ahead.extend(chains.map(|chain| chain.head_index())),
-                Err(_) => self.break_off(),
-            }
+        if self.ahead.is_empty() && self.look_ahead().is_err() {
+            self.break_off();
         }
         self.ahead.pop_front()
+    }
+
+    fn look_ahead(&mut self) -> Result<(), virtio_queue::Error> {
+        if self.queue.avail_idx(&self.memory, Ordering::Acquire)?.0 == self.queue.next_avail() {
+            return Ok(());
+        }
+        let chains = self.queue.iter(&self.memory)?;
+        self.ahead.extend(chains.map(|chain| chain.head_index()));
+        // An entry that cannot be read lies in two regions of memory, or the driver has taken its offer back.
+        if self.ahead.is_empty() { Err(virtio_queue::Error::QueueNotReady) } else { Ok(()) }
     }
 
     /// A head whose chain makes no sense: it is never used, and nothing after it is believed.

@@ -46,7 +46,7 @@ impl Ring {
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
         let arena = register_arena(&ring);
-        let flags = flags(file);
+        let flags = flags(&ring, file);
         Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena, flags, is_held_up: false })
     }
 
@@ -211,13 +211,15 @@ fn register_arena(ring: &IoUring) -> Option<&'static Arena> {
     registered.is_ok().then_some(arena)
 }
 
-/// The transfers of a file that knows none that do not wait, as of one on tmpfs, are made by the kernel's own threads. Unless it is
-/// told, the kernel tries each of them in the submitter first.
-fn flags(file: &File) -> Flags {
+/// Since Linux 6.5, the transfers of a file that knows none that do not wait, as of one on tmpfs, are made by the kernel's own threads;
+/// unless it is told, it tries each of them in the submitter first. Before, it made them there.
+fn flags(ring: &IoUring, file: &File) -> Flags {
+    // Linux 6.10, the first of these that says so.
+    let is_late = ring.params().is_feature_recvsend_bundle();
     let mut byte = [0];
     // A file that does know them may refuse this one for another reason.
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
-        Err(Errno::OPNOTSUPP) => Flags::FIXED_FILE | Flags::ASYNC,
+        Err(Errno::OPNOTSUPP) if is_late => Flags::FIXED_FILE | Flags::ASYNC,
         _ => Flags::FIXED_FILE,
     }
 }
@@ -275,16 +277,17 @@ fn call_length(length: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flags, flags};
+    use super::{Flags, build, flags};
     use rustix::fs::{MemfdFlags, memfd_create};
     use std::fs::File;
 
     #[test]
     fn only_files_that_always_wait_are_left_to_threads_of_the_kernel() {
+        let ring = build(1).expect("a ring");
         let memory = File::from(memfd_create("in memory", MemfdFlags::CLOEXEC).expect("a file"));
-        assert!(flags(&memory).contains(Flags::ASYNC));
+        assert_eq!(flags(&ring, &memory).contains(Flags::ASYNC), ring.params().is_feature_recvsend_bundle());
         // Never waits.
         let zeros = File::open("/dev/zero").expect("a device");
-        assert!(!flags(&zeros).contains(Flags::ASYNC));
+        assert!(!flags(&ring, &zeros).contains(Flags::ASYNC));
     }
 }

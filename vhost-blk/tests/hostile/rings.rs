@@ -51,6 +51,26 @@ fn a_ring_outside_of_memory_is_told_of_and_its_connection_goes_on() {
     field.end();
 }
 
+/// Its index can be read, and the first head cannot.
+#[test]
+fn a_ring_with_an_entry_in_two_regions_is_broken() {
+    let field = Field::new();
+    let mut monitor = Monitor::connect(&field.served.socket("victim"));
+    // The third one has the used ring, where it can be read.
+    let mut start = 0;
+    for bytes in [AVAILABLE + 5, USED - AVAILABLE - 5, MEMORY_BYTES] {
+        let region = monitor.region(u64::try_from(start).expect("small"), bytes);
+        monitor.frontend.add_mem_region(&region).expect("added");
+        start += bytes;
+    }
+    monitor.set_ring(QUEUE_SIZE, DESCRIPTORS, AVAILABLE, USED).expect("all of it is memory");
+    describe_read(&monitor, 512);
+    monitor.offer(0);
+    assert!(monitor.is_broken());
+    drop(monitor);
+    field.end();
+}
+
 /// No such message is well-formed.
 #[test]
 fn a_ring_between_two_words_of_memory_is_refused() {
