@@ -17,7 +17,7 @@ pub(crate) fn count_up_to(keys: &[u64], key: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::count_up_to;
 
     #[test]
     fn it_counts_as_a_binary_search_does() {
