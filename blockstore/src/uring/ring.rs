@@ -22,6 +22,11 @@ use std::time::Duration;
 
 /// How often in a row the kernel may be too busy to take entries, before the rest waits for the next call.
 const BUSY_RETRIES_MAX: u32 = 16;
+/// Of a ring whose file is in memory.
+const COPYING_THREADS_MAX: u32 = 2;
+/// Longer writes of such a file are tried in the submitter: those that are left to threads at once are begun side by side, and spin
+/// for the file's lock as long as one of them has it. Bytes.
+const ASYNC_WRITE_MAX: usize = 64 << 10;
 /// Where the kernel's table of this ring has the file itself, and the file as the flushes see it.
 const DATA_FILE: Fd = Fd(0);
 const SYNC_FILE: Fd = Fd(1);
@@ -40,13 +45,16 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(depth: usize, file: &File) -> io::Result<Self> {
+    pub(super) fn new(depth: usize, file: &File, is_in_memory: bool) -> io::Result<Self> {
         let ring = build(depth.next_power_of_two())?;
         let sync_file = own_view(file)?;
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
         let arena = register_arena(&ring);
-        let flags = flags(&ring, file);
+        let flags = if is_in_memory { flags(&ring, file) } else { Flags::FIXED_FILE };
+        if flags.contains(Flags::ASYNC) {
+            bound_threads(&ring);
+        }
         Ok(Self { ring, slots, free: (0..depth).rev().collect(), arena, flags, is_held_up: false })
     }
 
@@ -224,11 +232,21 @@ fn flags(ring: &IoUring, file: &File) -> Flags {
     }
 }
 
+/// Threads that copy are never idle: more of them than keep up with one submitter only wait for each other. Where the bound cannot
+/// be set, they are more.
+fn bound_threads(ring: &IoUring) {
+    drop(ring.submitter().register_iowq_max_workers(&mut [COPYING_THREADS_MAX, 0]));
+}
+
 fn entry(flight: &mut Flight, arena: Option<&Arena>, flags: Flags) -> Entry {
     if flight.settled.is_some() {
         return opcode::Nop::new().build();
     }
     let step = flight.progress.step(&flight.submission.operation);
+    let flags = match step {
+        Step::Write { length, .. } if length > ASYNC_WRITE_MAX => flags - Flags::ASYNC,
+        _ => flags,
+    };
     let entry = match (step, &mut flight.submission.operation) {
         (Step::Read { offset, skip, length }, Operation::Read { buffer, .. }) => {
             let start = buffer.pointer_to(skip, length).as_ptr();
