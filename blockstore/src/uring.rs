@@ -57,8 +57,8 @@ pub(crate) fn probe() -> io::Result<()> {
 impl UringChannel {
     pub(crate) fn new(medium: Arc<FileMedium>, depth: usize) -> Result<Self, DeviceError> {
         let depth = clamp_depth(depth);
-        let ring =
-            Ring::new(depth, medium.file(), medium.is_in_memory()).map_err(DeviceError::UringUnavailable)?;
+        let ring = Ring::new(depth, medium.file(), medium.transfer().medium)
+            .map_err(DeviceError::UringUnavailable)?;
         Ok(Self { ring, medium, depth, has_left_some: false })
     }
 

@@ -22,8 +22,8 @@ mod tests {
     #[test]
     fn it_counts_as_a_binary_search_does() {
         for length in 0..200 {
-            let keys: Vec<u64> = (0..length).map(|index| index * 3).collect();
-            for key in 0..10 + length * 3 {
+            let keys: Vec<u64> = (0..length).map(|index| 10 + index * 3).collect();
+            for key in 0..20 + length * 3 {
                 assert_eq!(count_up_to(&keys, key), keys.partition_point(|candidate| *candidate <= key));
             }
             assert_eq!(count_up_to(&keys, u64::MAX), keys.len());

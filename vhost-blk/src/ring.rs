@@ -153,20 +153,21 @@ impl Ring {
     }
 
     fn next_head(&mut self) -> Option<u16> {
-        if self.ahead.is_empty() && self.look_ahead().is_err() {
+        if self.ahead.is_empty() && self.look_ahead().is_none() {
             self.break_off();
         }
         self.ahead.pop_front()
     }
 
-    fn look_ahead(&mut self) -> Result<(), virtio_queue::Error> {
-        if self.queue.avail_idx(&self.memory, Ordering::Acquire)?.0 == self.queue.next_avail() {
-            return Ok(());
+    /// Nothing when what the driver offers cannot be read.
+    fn look_ahead(&mut self) -> Option<()> {
+        if self.queue.avail_idx(&self.memory, Ordering::Acquire).ok()?.0 == self.queue.next_avail() {
+            return Some(());
         }
-        let chains = self.queue.iter(&self.memory)?;
+        let chains = self.queue.iter(&self.memory).ok()?;
         self.ahead.extend(chains.map(|chain| chain.head_index()));
-        // An entry that cannot be read lies in two regions of memory, or the driver has taken its offer back.
-        if self.ahead.is_empty() { Err(virtio_queue::Error::QueueNotReady) } else { Ok(()) }
+        // None, where an entry lies in two regions of memory, or the driver has taken its offer back.
+        (!self.ahead.is_empty()).then_some(())
     }
 
     /// A head whose chain makes no sense: it is never used, and nothing after it is believed.

@@ -71,13 +71,10 @@ impl FileMedium {
         self.facts.transfer.caching == Caching::Around
     }
 
-    pub(crate) fn is_in_memory(&self) -> bool {
-        self.facts.transfer.medium == MediumKind::Memory
-    }
-
     /// Bytes ([`crate::Device::room_for_writes`]).
     pub(crate) fn room_for_writes(&self) -> Option<u64> {
-        let is_memory = self.facts.nature == Nature::RegularFile && self.is_in_memory();
+        let is_memory =
+            self.facts.nature == Nature::RegularFile && self.facts.transfer.medium == MediumKind::Memory;
         let system = is_memory.then(|| fstatvfs(self.file()).ok()).flatten()?;
         // A file system without a limit has no blocks at all.
         let is_limited = system.f_blocks > 0;

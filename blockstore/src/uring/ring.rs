@@ -8,8 +8,9 @@
 use super::Flight;
 use crate::buffer::arena::{self, Arena};
 use crate::error::IoError;
-use crate::file::ZEROS;
 use crate::file::progress::Step;
+use crate::file::{MediumKind, ZEROS};
+
 use crate::operation::{Durability, Operation};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
@@ -22,10 +23,10 @@ use std::time::Duration;
 
 /// How often in a row the kernel may be too busy to take entries, before the rest waits for the next call.
 const BUSY_RETRIES_MAX: u32 = 16;
-/// Of a ring whose file is in memory.
+/// Of the kernel, for one that submits to a file in memory.
 const COPYING_THREADS_MAX: u32 = 2;
-/// Longer writes of such a file are tried in the submitter: those that are left to threads at once are begun side by side, and spin
-/// for the file's lock as long as one of them has it. Bytes.
+/// Longer writes of a file in memory are tried in the submitter: those that are left to threads at once are begun side by side, and
+/// spin for the file's lock as long as one of them has it. Bytes.
 const ASYNC_WRITE_MAX: usize = 64 << 10;
 /// Where the kernel's table of this ring has the file itself, and the file as the flushes see it.
 const DATA_FILE: Fd = Fd(0);
@@ -39,19 +40,22 @@ pub(super) struct Ring {
     free: Vec<usize>,
     /// Memory that is registered; nothing where the kernel would not have it.
     arena: Option<&'static Arena>,
-    /// Of every step.
+    /// Of every step but long writes ([`ASYNC_WRITE_MAX`]).
     flags: Flags,
     is_held_up: bool,
 }
 
 impl Ring {
-    pub(super) fn new(depth: usize, file: &File, is_in_memory: bool) -> io::Result<Self> {
+    pub(super) fn new(depth: usize, file: &File, medium: MediumKind) -> io::Result<Self> {
         let ring = build(depth.next_power_of_two())?;
         let sync_file = own_view(file)?;
         ring.submitter().register_files(&[file.as_raw_fd(), sync_file.as_raw_fd()])?;
         let slots = std::iter::repeat_with(|| None).take(depth).collect();
         let arena = register_arena(&ring);
-        let flags = if is_in_memory { flags(&ring, file) } else { Flags::FIXED_FILE };
+        let flags = match medium {
+            MediumKind::Memory => flags(&ring, file),
+            _ => Flags::FIXED_FILE,
+        };
         if flags.contains(Flags::ASYNC) {
             bound_threads(&ring);
         }
@@ -232,10 +236,11 @@ fn flags(ring: &IoUring, file: &File) -> Flags {
     }
 }
 
-/// Threads that copy are never idle: more of them than keep up with one submitter only wait for each other. Where the bound cannot
-/// be set, they are more.
+/// Threads that copy are never idle: more of them than keep up with one submitter only wait for each other. The bound is the calling
+/// thread's, and that of whoever submits to the ring first. Where it cannot be set, they are more.
 fn bound_threads(ring: &IoUring) {
-    drop(ring.submitter().register_iowq_max_workers(&mut [COPYING_THREADS_MAX, 0]));
+    // Of the second kind are all steps that are marked: the kernel does not look at the file before a thread has them.
+    drop(ring.submitter().register_iowq_max_workers(&mut [0, COPYING_THREADS_MAX]));
 }
 
 fn entry(flight: &mut Flight, arena: Option<&Arena>, flags: Flags) -> Entry {
@@ -244,7 +249,9 @@ fn entry(flight: &mut Flight, arena: Option<&Arena>, flags: Flags) -> Entry {
     }
     let step = flight.progress.step(&flight.submission.operation);
     let flags = match step {
-        Step::Write { length, .. } if length > ASYNC_WRITE_MAX => flags - Flags::ASYNC,
+        Step::Write { length, .. } | Step::WriteZeros { length, .. } if length > ASYNC_WRITE_MAX => {
+            flags - Flags::ASYNC
+        }
         _ => flags,
     };
     let entry = match (step, &mut flight.submission.operation) {

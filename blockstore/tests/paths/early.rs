@@ -111,3 +111,28 @@ fn a_medium_in_memory_has_nothing_under_way_by_itself() {
     submit_reads(&mut *channel);
     assert!(channel.under_way().is_none());
 }
+
+#[test]
+fn at_most_two_threads_of_the_kernel_copy_for_a_thread() {
+    let (_, mut channel) = channel(&directory_in_memory());
+    // Long ones: no thread is idle when the next is begun.
+    let read = |number| Submission {
+        token: Token(number),
+        operation: Operation::Read { offset: 0, buffer: Buffer::zeroed(100 * 4096) },
+    };
+    for _ in 0..20 {
+        let mut queue: VecDeque<Submission> = (0..READS).map(read).collect();
+        channel.submit(&mut queue);
+        while channel.in_flight() > 0 {
+            channel.wait(Duration::from_secs(60)).expect("an answer");
+            channel.poll(&mut Vec::new());
+        }
+    }
+    // The kernel calls them so.
+    let ours = format!("iou-wrk-{}", rustix::thread::gettid().as_raw_nonzero());
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process");
+    let names = tasks.map(|task| std::fs::read_to_string(task.expect("a task").path().join("comm")));
+    // Threads of other tests end meanwhile.
+    let threads = names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == ours)).count();
+    assert!(threads <= 2, "{threads} of them");
+}
