@@ -10,7 +10,6 @@ use crate::buffer::arena::{self, Arena};
 use crate::error::IoError;
 use crate::file::progress::Step;
 use crate::file::{MediumKind, ZEROS};
-
 use crate::operation::{Durability, Operation};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
@@ -54,7 +53,7 @@ impl Ring {
         let arena = register_arena(&ring);
         let flags = match medium {
             MediumKind::Memory => flags(&ring, file),
-            _ => Flags::FIXED_FILE,
+            MediumKind::Dax | MediumKind::Disk => Flags::FIXED_FILE,
         };
         if flags.contains(Flags::ASYNC) {
             bound_threads(&ring);
