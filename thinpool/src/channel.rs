@@ -34,6 +34,8 @@ use std::time::Duration;
 
 /// Operations a device hears of before the others of their batch are looked at: to tell it of each costs more than it wins.
 const SHARE_MIN: usize = 4;
+/// While it has nothing to do: of three or more by one call, io_uring makes all ready before the device gets the first.
+const FIRST_SHARE: usize = 2;
 /// Requests aside that look again before others on the channel have their turn.
 const LOOKS_MAX: usize = 64;
 
@@ -246,7 +248,8 @@ impl Channel {
     /// A device that works alone gets what there is whenever that is half of what it has or more, and worth a call.
     fn send_early(&mut self) {
         let queued = self.outbox.len();
-        if queued >= SHARE_MIN && self.io.under_way().is_some_and(|busy| queued >= busy.div_ceil(2)) {
+        let is_share = |busy: usize| busy == 0 || queued >= SHARE_MIN.max(busy.div_ceil(2));
+        if queued >= FIRST_SHARE && self.io.under_way().is_some_and(is_share) {
             self.send();
         }
     }

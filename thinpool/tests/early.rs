@@ -15,6 +15,8 @@ use thinpool::{Action, CreateOptions, Request};
 #[derive(Debug, Default)]
 struct Script {
     under_way: Option<usize>,
+    /// It has not answered what it got.
+    is_slow: bool,
     is_unfinished: bool,
     batches: Vec<usize>,
 }
@@ -65,7 +67,12 @@ impl IoChannel for ScriptedChannel {
     fn submit(&mut self, queue: &mut VecDeque<Submission>) {
         let before = queue.len();
         self.inner.submit(queue);
-        self.script.lock().expect("whole").batches.push(before - queue.len());
+        let mut script = self.script.lock().expect("whole");
+        let batch = before - queue.len();
+        script.batches.push(batch);
+        if script.is_slow {
+            script.under_way = script.under_way.map(|busy| busy + batch);
+        }
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> usize {
@@ -105,16 +112,16 @@ fn start() -> (Engine, Shared) {
     (engine, script)
 }
 
-/// Sizes of the batches in which the device gets eight reads, while it says that so much is under way.
-fn batches(engine: &mut Engine, script: &Shared, under_way: Option<usize>) -> Vec<usize> {
+/// Sizes of the batches in which the device gets so many reads.
+fn batches(engine: &mut Engine, script: &Shared, reads: u64, says: Script) -> Vec<usize> {
     let a = engine.attach("a");
-    *script.lock().expect("whole") = Script { under_way, ..Script::default() };
-    for tag in 0..8 {
-        let action = Action::Read { offset: tag * BLOCK, buffer: blockstore::Buffer::zeroed(4096) };
+    *script.lock().expect("whole") = says;
+    for tag in 0..reads {
+        let action = Action::Read { offset: tag % 8 * BLOCK, buffer: blockstore::Buffer::zeroed(4096) };
         engine.channel.enqueue(Request { tag, attachment: a.clone(), action }).expect("there is room");
     }
     let mut replies = Vec::new();
-    while replies.len() < 8 {
+    while u64::try_from(replies.len()).expect("few") < reads {
         engine.channel.poll(&mut replies);
     }
     assert!(replies.iter().all(|reply| reply.result.is_ok()));
@@ -122,18 +129,22 @@ fn batches(engine: &mut Engine, script: &Shared, under_way: Option<usize>) -> Ve
 }
 
 #[test]
-fn a_device_hears_of_four_or_of_half_of_what_it_has_to_do_without_waiting_for_more() {
+fn a_device_hears_of_two_or_four_or_half_of_what_it_has_to_do_without_waiting_for_more() {
     let (mut engine, script) = start();
     for (under_way, expected) in [
         (None, vec![8]),
-        (Some(0), vec![4, 4]),
+        (Some(0), vec![2, 2, 2, 2]),
+        (Some(1), vec![4, 4]),
         (Some(8), vec![4, 4]),
         (Some(9), vec![5, 3]),
         (Some(12), vec![6, 2]),
         (Some(100), vec![8]),
     ] {
-        assert_eq!(batches(&mut engine, &script, under_way), expected, "{under_way:?}");
+        let says = Script { under_way, ..Script::default() };
+        assert_eq!(batches(&mut engine, &script, 8, says), expected, "{under_way:?}");
     }
+    let says = Script { under_way: Some(0), is_slow: true, ..Script::default() };
+    assert_eq!(batches(&mut engine, &script, 32, says), [2, 4, 4, 5, 8, 9]);
 }
 
 #[test]

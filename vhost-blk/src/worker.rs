@@ -141,6 +141,8 @@ impl Worker {
                 let waits_for_disk = self.channel.works_alone() && self.channel.is_device_busy();
                 self.sleep();
                 self.is_disk_fast = waits_for_disk && self.answer() && self.is_within_spin(begun);
+                // Drivers that hear of the first answers ask for more while the others are looked at.
+                self.call();
             }
         }
     }
