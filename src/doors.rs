@@ -7,6 +7,7 @@ use crate::output::say;
 use crate::run_directory::RunDirectory;
 use crate::seed;
 use crate::state_directory::StateDirectory;
+use crate::users;
 use crate::wire::{ExportChange, ExportOrder, ExportView, IoView};
 use cow_tree::units::PoolId;
 use rate_limit::RateLimits;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use thinpool::{Access, Command, Name, Pool};
-use unix_socket::Error as SocketError;
+use unix_socket::{Error as SocketError, Owner};
 use vhost_blk::{Error, ExportOptions, ExportStatus, Server, ServerOptions};
 
 /// The property that has an export's order, so that it comes back.
@@ -144,7 +145,7 @@ impl Doors {
             let why = "the pool names a socket or a mode that was not asked for on this machine";
             return Err(format!("{why}; offshoot export start {name} asks for it"));
         }
-        self.start(&order).map(drop).map_err(|failure| failure.why)
+        self.start(&order).map(drop).map_err(|failure| format!("{}; try {}", failure.why, failure.next))
     }
 
     /// Where this machine notes what was asked for here.
@@ -180,7 +181,8 @@ impl Doors {
             order.socket.clone().unwrap_or_else(|| self.directory.vhost_socket(self.pool_id, &order.name));
         let rate_limits = rate_limits(order);
         let (mode, queues) = (order.mode, order.queues);
-        let options = ExportOptions { name, socket, mode, access, queues, rate_limits };
+        let owner = owner_of(order, &what)?;
+        let options = ExportOptions { name, socket, mode, owner, access, queues, rate_limits };
         self.vhost.export(&options).map_err(|error| failure(what, &error))?;
         self.found(&order.name)
     }
@@ -228,6 +230,23 @@ impl Doors {
     }
 }
 
+/// Whose the socket is to be. One in the daemon's own directory would be out of his reach.
+pub(crate) fn owner_of(order: &ExportOrder, what: &str) -> Result<Owner, Failure> {
+    let refused = |why: String, next| Failure::new(Code::Usage, what, why, next);
+    match &order.owner {
+        None => Ok(Owner::default()),
+        Some(owner) if order.socket.is_none() => {
+            let why =
+                format!("nobody but the daemon may enter the directory of its sockets, {owner} neither");
+            Err(refused(why, "--socket PATH in a directory that the owner may enter"))
+        }
+        Some(owner) => {
+            let next = "--socket-owner with a user or group of this machine";
+            users::owner(owner).map_err(|why| refused(why, next))
+        }
+    }
+}
+
 fn rate_limits(order: &ExportOrder) -> RateLimits {
     let (iops, bytes_per_second) = (order.iops, order.bytes_per_second);
     RateLimits { iops, bytes_per_second, ..RateLimits::NONE }
@@ -245,6 +264,12 @@ fn failure(what: String, error: &Error) -> Failure {
     let (code, next) = match error {
         Error::Engine(error) => return explain::engine(what, error),
         Error::Socket(SocketError::InUse(_)) => (Code::Conflict, "--socket with another path"),
+        Error::Socket(SocketError::Owner { .. }) => {
+            (Code::Failed, "a daemon that is root, or --socket-owner :GROUP with a group it is in")
+        }
+        Error::Socket(SocketError::ForeignSocket(_)) => {
+            (Code::Failed, "--socket with another path, or remove it if its server is gone")
+        }
         Error::Socket(_) => (Code::Failed, "--socket with another path"),
         Error::Exported(_) => (Code::Conflict, "offshoot export ls"),
         Error::NotExported(_) => (Code::NotFound, "offshoot export ls"),

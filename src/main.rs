@@ -63,6 +63,7 @@ mod speed;
 mod spin;
 mod state_directory;
 mod usage;
+mod users;
 mod verbs;
 mod watch;
 mod wire;

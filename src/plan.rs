@@ -2,6 +2,7 @@
 //! looked up as the change itself would, so that what is missing or taken is found here too.
 
 use crate::doors::Doors;
+use crate::doors::owner_of;
 use crate::explain;
 use crate::failure::{Code, Failure};
 use crate::handler::{Held, describe, parse_name, parse_names, thresholds};
@@ -63,8 +64,10 @@ pub(crate) fn plan(held: &Held, ask: &Ask) -> Result<PlanView, Failure> {
         }
         Ask::Export(order) => {
             view.existing(&order.name)?;
+            owner_of(order, &what)?;
+            let whose = order.owner.as_ref().map_or_else(String::new, |owner| format!(" to {owner}"));
             Ok(PlanView::quiet(
-                format!("exports {} over vhost-user-blk", order.name),
+                format!("exports {} over vhost-user-blk{whose}", order.name),
                 std::slice::from_ref(&order.name),
             ))
         }

@@ -83,6 +83,9 @@ pub(crate) struct ExportArguments {
     /// Permission bits of the socket
     #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = octal)]
     pub(crate) socket_mode: u32,
+    /// Whose the socket is, by names or numbers, such as libvirt-qemu:kvm or :kvm; by default the daemon's own
+    #[arg(long, value_name = "[USER][:GROUP]", requires = "socket")]
+    pub(crate) socket_owner: Option<String>,
     /// Serve a volume that the guest cannot change
     #[arg(long)]
     pub(crate) read_only: bool,

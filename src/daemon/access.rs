@@ -1,8 +1,9 @@
 //! Who may do what: three roles, given to users and groups.
 
 use crate::failure::{Code, Failure};
+use crate::users;
 use crate::wire::Ask;
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Uid, User, getgrouplist};
 use std::ffi::CString;
 
 /// Each may what the ones before it may.
@@ -11,7 +12,7 @@ pub(crate) enum Role {
     ReadOnly,
     /// Everything within the pool.
     Operator,
-    /// And what reaches files beside the pool: imports, sockets at a place of choice, the pool's own size.
+    /// And what reaches files beside the pool: imports, sockets at a place or for an owner of choice, the pool's own size.
     Admin,
 }
 
@@ -29,7 +30,7 @@ impl Role {
         match ask {
             Ask::Entries | Ask::Status | Ask::Exports => Role::ReadOnly,
             Ask::Import(_) | Ask::ExportImage(_) | Ask::Grow(_) => Role::Admin,
-            Ask::Export(order) if order.socket.is_some() => Role::Admin,
+            Ask::Export(order) if order.socket.is_some() || order.owner.is_some() => Role::Admin,
             _ => Role::Operator,
         }
     }
@@ -59,8 +60,8 @@ impl Access {
     /// `names` are users, and groups with an '@' before them.
     pub(crate) fn grant(&mut self, role: Role, names: &[String]) -> Result<(), Failure> {
         for name in names {
-            let who = find(name).ok_or_else(|| {
-                let why = format!("{name:?}, who is to be {}, is no user and no group here", role.word());
+            let unknown = || format!("{name:?}, who is to be {}, is no user and no group here", role.word());
+            let who = find(name).and_then(|who| who.ok_or_else(unknown)).map_err(|why| {
                 Failure::new(Code::Usage, "the pools are not served", why, "users as name, groups as @name")
             })?;
             self.grants.push((role, who));
@@ -83,18 +84,11 @@ impl Access {
     }
 }
 
-fn find(name: &str) -> Option<Who> {
-    if let Some(name) = name.strip_prefix('@') {
-        let numbered = || name.parse().ok();
-        return Group::from_name(name)
-            .ok()
-            .flatten()
-            .map(|group| group.gid.as_raw())
-            .or_else(numbered)
-            .map(Who::Group);
+fn find(name: &str) -> Result<Option<Who>, String> {
+    match name.strip_prefix('@') {
+        Some(name) => Ok(users::group(name)?.map(Who::Group)),
+        None => Ok(users::user(name)?.map(Who::User)),
     }
-    let numbered = || name.parse().ok();
-    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()).or_else(numbered).map(Who::User)
 }
 
 fn groups(peer: &Peer) -> Vec<u32> {
@@ -130,12 +124,12 @@ mod tests {
 
     #[test]
     fn what_reaches_other_files_takes_an_admin() {
-        let export = |socket: Option<&str>| {
-            let socket = socket.map(std::path::PathBuf::from);
+        let export = |socket: Option<&str>, owner: Option<&str>| {
             Ask::Export(ExportOrder {
                 name: "v".to_owned(),
-                socket,
+                socket: socket.map(std::path::PathBuf::from),
                 mode: 0o600,
+                owner: owner.map(str::to_owned),
                 read_only: false,
                 queues: 1,
                 iops: None,
@@ -145,8 +139,9 @@ mod tests {
         let cases = [
             (Ask::Status, Role::ReadOnly),
             (Ask::Settle, Role::Operator),
-            (export(None), Role::Operator),
-            (export(Some("/etc/x")), Role::Admin),
+            (export(None, None), Role::Operator),
+            (export(Some("/etc/x"), None), Role::Admin),
+            (export(None, Some("daemon")), Role::Admin),
             (Ask::Grow(GrowOrder { size: 1 }), Role::Admin),
         ];
         for (ask, role) in cases {

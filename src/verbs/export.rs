@@ -78,6 +78,7 @@ pub(super) fn start(pool: &PoolChoice, mut export: ExportArguments, style: Style
                 name: name.clone(),
                 socket: socket.clone(),
                 mode: export.socket_mode,
+                owner: export.socket_owner.clone(),
                 read_only: export.read_only,
                 queues: export.queues,
                 iops: export.iops,

@@ -102,6 +102,9 @@ pub(crate) struct ExportOrder {
     /// Permission bits of the socket.
     #[serde(default = "usual_mode")]
     pub(crate) mode: u32,
+    /// Whose the socket is: `USER`, `USER:GROUP` or `:GROUP`, by names or numbers; where it is not given, the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
     #[serde(default)]
     pub(crate) read_only: bool,
     #[serde(default = "usual_queues")]

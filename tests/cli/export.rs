@@ -5,7 +5,7 @@ use crate::vhost_client::{Ask, Driver};
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -173,6 +173,39 @@ fn modes_and_places_are_the_operators_choice() {
     place.run(&["export", "start", "desk-2", "--queues", "0"]).fails(2, "1 to 16 queues");
     place.run(&["export", "start", "nobody"]).fails(3, "nobody");
     place.run(&["export", "start"]).fails(2, "");
+    assert_eq!(daemon.stop().code, Some(0));
+    assert!(!path.exists(), "sockets go with the daemon");
+}
+
+/// A daemon that is root gives its sockets away, also when it comes back after a kill; any other says that it cannot.
+#[test]
+fn a_socket_may_belong_to_the_user_of_the_virtual_machine() {
+    let (place, daemon) = place();
+    let path = place.path("guest.sock");
+    let text = path.to_str().expect("text");
+    let order = |owner| {
+        ["export", "start", "desk-1", "--socket", text, "--socket-mode", "660", "--socket-owner", owner]
+    };
+    place.run(&order("no-such-user:0")).fails(2, "there is no user no-such-user");
+    place.run(&order("0:no-such-group")).fails(2, "there is no group no-such-group");
+    place.run(&["export", "start", "desk-1", "--socket-owner", "0"]).fails(2, "--socket");
+    let planned = [&order("no-such-user")[..], &["--dry-run"]].concat();
+    place.run(&planned).fails(2, "there is no user no-such-user");
+    if !rustix::process::geteuid().is_root() {
+        place.run(&order("54321:54322")).fails(1, "cannot be given to another owner");
+        return assert!(!path.exists());
+    }
+    place.ok(&order("54321:54322"));
+    let owner = || {
+        let found = path.metadata().expect("there");
+        (found.uid(), found.gid(), MetadataExt::mode(&found) & 0o777)
+    };
+    assert_eq!(owner(), (54_321, 54_322, 0o660));
+    assert_eq!(read(&mut connect(&path), 5 * 4096), [7; BLOCK]);
+    daemon.kill();
+    let daemon = place.serve(&[]);
+    assert_eq!(owner(), (54_321, 54_322, 0o660));
+    assert_eq!(read(&mut connect(&path), 5 * 4096), [7; BLOCK]);
     assert_eq!(daemon.stop().code, Some(0));
     assert!(!path.exists(), "sockets go with the daemon");
 }

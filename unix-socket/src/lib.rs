@@ -1,19 +1,21 @@
-//! Listening Unix sockets with a name in the file system: made with the right mode from the first moment, and never in
-//! the place of anything else.
+//! Listening Unix sockets with a name in the file system: made with the right owner and mode from the first moment, and never
+//! in the place of anything else.
 //!
 //! What it is: the one place where the doors (NBD, vhost-user) make, replace and remove socket files. What it is not: a
 //! server; what is spoken on a connection is the door's business.
 //!
 //! Invariants:
 //! * U1: at no time has the socket file more rights than it was asked for, whatever the process's umask is.
-//! * U2: only a dead socket of the same user is replaced; anything else at the path is left alone. One server starts at a
-//!   path at a time.
+//! * U2: only a dead socket of the same user, or of the one it is made for, is replaced; anything else at the path is left
+//!   alone. One server starts at a path at a time.
 //! * U3: only its own file is removed at the end, not what has taken its place since.
 #![forbid(unsafe_code)]
 
 mod place;
+mod workshop;
 
 use crate::place::Place;
+use crate::workshop::Workshop;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -32,8 +34,21 @@ pub enum Error {
     NotASocket(PathBuf),
     #[error("the socket {} belongs to another user; it was left alone", .0.display())]
     ForeignSocket(PathBuf),
+    #[error("the socket {} cannot be given to another owner", .path.display())]
+    Owner { path: PathBuf, source: io::Error },
     #[error("cannot listen on {}", .path.display())]
     Listen { path: PathBuf, source: io::Error },
+}
+
+/// Whose a socket file is, by their numbers; what is not said is the process's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+}
+
+impl Owner {
+    const OWN: Self = Self { user: None, group: None };
 }
 
 /// A listening socket. Dropping it removes its file, if that is still its own (U3).
@@ -52,6 +67,14 @@ impl SocketFile {
     /// When something is there that must not be replaced (U2), or the system refuses.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, Error> {
         bind(path, mode)
+    }
+
+    /// The same, and the file is given to `owner` before anybody can connect.
+    ///
+    /// # Errors
+    /// As [`SocketFile::bind`], and when the process may not give files to this owner.
+    pub fn bind_for(owner: Owner, path: &Path, mode: u32) -> Result<Self, Error> {
+        if owner == Owner::OWN { bind(path, mode) } else { bind_for(owner, path, mode) }
     }
 
     /// Where it listens.
@@ -89,12 +112,11 @@ impl Drop for SocketFile {
 fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
     // What cannot be replaced is said also where nothing can be made.
-    find_stale(path)?;
+    find_stale(path, Owner::OWN)?;
     let _place = Place::take(path)?;
-    remove_stale(path)?;
+    remove_stale(path, Owner::OWN)?;
     let make = || -> io::Result<SocketFile> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket = new_socket()?;
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
         let file = complete_mode(path, Mode::from_raw_mode(mode))?;
@@ -103,6 +125,34 @@ fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
         Ok(made)
     };
     make().map_err(listen)
+}
+
+/// The socket is whole, and listens, before it has its place.
+fn bind_for(owner: Owner, path: &Path, mode: u32) -> Result<SocketFile, Error> {
+    let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
+    find_stale(path, owner)?;
+    let _place = Place::take(path)?;
+    remove_stale(path, owner)?;
+    let workshop = Workshop::open(path).map_err(listen)?;
+    let make = || -> io::Result<(OwnedFd, Stat)> {
+        let socket = new_socket()?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(workshop.path())?)?;
+        Ok((socket, workshop.stat()?))
+    };
+    let (socket, found) = make().map_err(listen)?;
+    workshop.give(owner).map_err(|source| Error::Owner { path: path.to_owned(), source })?;
+    let finish = || -> io::Result<()> {
+        workshop.complete_mode(Mode::from_raw_mode(mode))?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        workshop.move_out(path)
+    };
+    finish().map_err(listen)?;
+    Ok(SocketFile { socket, path: path.to_owned(), file: identity(&found) })
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
 /// Gives a socket file of ours the rights the umask has taken away. The file is opened first and then looked at: whatever
@@ -122,17 +172,18 @@ fn complete_mode(path: &Path, mode: Mode) -> io::Result<Stat> {
 }
 
 /// Clears the place of a server that died.
-fn remove_stale(path: &Path) -> Result<(), Error> {
+fn remove_stale(path: &Path, owner: Owner) -> Result<(), Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
-    let Some(found) = find_stale(path)? else { return Ok(()) };
+    let Some(found) = find_stale(path, owner)? else { return Ok(()) };
     if stat(path).is_ok_and(|again| identity(&again) != identity(&found)) {
         return Err(Error::InUse(path.to_owned()));
     }
     std::fs::remove_file(path).map_err(listen)
 }
 
-/// What may be replaced: only a socket, only our own, and only when nobody answers on it. Nothing when nothing is there.
-fn find_stale(path: &Path) -> Result<Option<Stat>, Error> {
+/// What may be replaced: only a socket, only our own or the owner's, and only when nobody answers on it. Nothing when nothing is
+/// there.
+fn find_stale(path: &Path, owner: Owner) -> Result<Option<Stat>, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
     let found = match stat(path) {
         Ok(found) => found,
@@ -142,7 +193,7 @@ fn find_stale(path: &Path) -> Result<Option<Stat>, Error> {
     if !is_socket(&found) {
         return Err(Error::NotASocket(path.to_owned()));
     }
-    if !is_ours(&found) {
+    if !is_ours(&found) && owner.user != Some(found.st_uid) {
         return Err(Error::ForeignSocket(path.to_owned()));
     }
     if !is_dead(path).map_err(listen)? {
@@ -161,8 +212,7 @@ fn is_ours(stat: &Stat) -> bool {
 
 /// Whether nobody listens on a socket. A server too busy to accept is alive, and is not waited for.
 fn is_dead(path: &Path) -> io::Result<bool> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = new_socket()?;
     let connected = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
     Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
 }
@@ -178,7 +228,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Mode, SocketFile, complete_mode};
+    use super::{Error, Mode, Owner, SocketFile, complete_mode};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
@@ -198,6 +248,60 @@ mod tests {
             drop(listener);
             assert!(!path.exists());
         }
+    }
+
+    fn names(directory: &Path) -> Vec<std::ffi::OsString> {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("a name").file_name()).collect()
+    }
+
+    /// Who may not give files away, as everybody but root, is told so; nothing is left behind.
+    #[test]
+    fn a_socket_belongs_to_whom_it_was_made_for_also_when_its_server_died() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door.sock");
+        let owner = Owner { user: Some(54_321), group: Some(54_322) };
+        let listener = match SocketFile::bind_for(owner, &path, 0o660) {
+            Err(error) => {
+                assert!(matches!(error, Error::Owner { .. }), "{error}");
+                return assert_eq!(names(directory.path()), [""; 0]);
+            }
+            Ok(listener) => listener,
+        };
+        assert_eq!(names(directory.path()), ["door.sock"]);
+        let found = path.metadata().expect("there");
+        assert_eq!((found.uid(), found.gid(), MetadataExt::mode(&found) & 0o777), (54_321, 54_322, 0o660));
+        UnixStream::connect(&path).expect("it listens");
+        assert!(matches!(SocketFile::bind_for(owner, &path, 0o660), Err(Error::InUse(_))));
+        let kept = directory.path().join("kept");
+        std::fs::rename(&path, &kept).expect("moved, so that it is not removed");
+        drop(listener);
+        std::fs::rename(&kept, &path).expect("moved back");
+        assert!(matches!(unix(&path, 0o600), Err(Error::ForeignSocket(_))));
+        drop(SocketFile::bind_for(owner, &path, 0o600).expect("its owner's dead socket is replaced"));
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    /// For the own group, so that whoever runs this may do it.
+    #[test]
+    fn a_socket_for_others_takes_nobodys_place_and_is_made_where_nobody_else_may_enter() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("door.sock");
+        let owner = Owner { user: None, group: Some(rustix::process::getegid().as_raw()) };
+        let workshop = directory.path().join(".door.sock.new");
+        std::fs::create_dir(&workshop).expect("made");
+        std::fs::set_permissions(&workshop, PermissionsExt::from_mode(0o777)).expect("open to all");
+        assert!(matches!(SocketFile::bind_for(owner, &path, 0o600), Err(Error::Listen { .. })));
+        std::fs::set_permissions(&workshop, PermissionsExt::from_mode(0o700))
+            .expect("as a dead server left it");
+        drop(UnixListener::bind(workshop.join("socket")).expect("bound"));
+        let listener = SocketFile::bind_for(owner, &path, 0o600).expect("bound");
+        assert_eq!(names(directory.path()), ["door.sock"]);
+        UnixStream::connect(&path).expect("it listens");
+        drop(listener);
+        std::fs::write(&path, "data").expect("written");
+        assert!(matches!(SocketFile::bind_for(owner, &path, 0o600), Err(Error::NotASocket(_))));
+        assert_eq!(names(directory.path()), ["door.sock"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use thinpool::{Access, Attachment, Name, Pool};
-use unix_socket::SocketFile;
+use unix_socket::{Owner, SocketFile};
 
 /// What to serve and where.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct ExportOptions {
     pub socket: PathBuf,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Whose the socket file is.
+    pub owner: Owner,
     pub access: Access,
     /// Rings a monitor may use, 1 to [`QUEUES_MAX`](crate::QUEUES_MAX).
     pub queues: u16,
@@ -69,7 +71,7 @@ struct Line {
 impl Export {
     pub(crate) fn start(pool: &Pool, workers: &Workers, options: &ExportOptions) -> Result<Self, Error> {
         let attachment = pool.attach(&options.name, options.access)?;
-        let socket = SocketFile::bind(&options.socket, options.mode)?;
+        let socket = SocketFile::bind_for(options.owner, &options.socket, options.mode)?;
         let line = Arc::new(Line {
             closing: Signal::new().map_err(Error::Thread)?,
             is_closing: AtomicBool::new(false),

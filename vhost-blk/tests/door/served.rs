@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thinpool::{
     Access, Command, CreateOptions, Name, Opening, Outcome, Pool, Service, Shape, Tail, create, open,
 };
+use unix_socket::Owner;
 use vhost_blk::{ExportOptions, Server, ServerOptions};
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -65,6 +66,7 @@ impl Served {
             name: name(volume),
             socket: self.socket(volume),
             mode: 0o600,
+            owner: Owner::default(),
             access,
             queues,
             rate_limits: RateLimits::NONE,
