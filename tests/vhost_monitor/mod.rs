@@ -6,10 +6,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -27,6 +28,24 @@ pub(crate) const AVAILABLE: usize = 0x2000;
 pub(crate) const USED: usize = 0x3000;
 /// Where a test keeps headers, data and statuses.
 pub(crate) const FREE: u64 = 0x8000;
+
+/// Tells a thread beside the test that it is over, also when the test fails.
+#[derive(Default)]
+pub(crate) struct Ended(pub(crate) AtomicBool);
+
+pub(crate) struct EndedGuard<'a>(&'a Ended);
+
+impl Ended {
+    pub(crate) fn guard(&self) -> EndedGuard<'_> {
+        EndedGuard(self)
+    }
+}
+
+impl Drop for EndedGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
 
 pub(crate) struct Monitor {
     pub(crate) frontend: Frontend,
@@ -104,6 +123,22 @@ impl Monitor {
         let (found, file) = self.frontend.get_inflight_fd(&wanted).expect("a region");
         self.frontend.set_inflight_fd(&found, file.as_raw_fd()).expect("its own region");
         self.in_flight = Some((found, file));
+    }
+
+    /// Writes into that region what a back end leaves there that dies after it has taken these heads, in this order, and used none
+    /// (the vhost-user specification, "Inflight I/O tracking").
+    pub(crate) fn note_taken(&self, heads: &[u16]) {
+        let (region, file) = self.in_flight.as_ref().expect("it is tracked");
+        let put = |bytes: &[u8], at: u64| {
+            file.write_all_at(bytes, region.mmap_offset + at).expect("inside the region");
+        };
+        put(&1_u16.to_le_bytes(), 8);
+        put(&region.queue_size.to_le_bytes(), 10);
+        for (counter, head) in (0_u64..).zip(heads) {
+            let entry = 16 + u64::from(*head) * 16;
+            put(&[1], entry);
+            put(&counter.to_le_bytes(), entry + 8);
+        }
     }
 
     /// Shares memory and ring on a connection that has neither.

@@ -57,10 +57,18 @@ mod tests {
     fn fields_are_where_the_specification_has_them() {
         let space = encode(&Shape { size: 1 << 30, queues: 4, writeback: true });
         assert_eq!(space[0..8], (1_u64 << 21).to_le_bytes(), "capacity in sectors");
+        assert_eq!(space[8..12], (128_u32 << 10).to_le_bytes(), "size_max");
         assert_eq!(space[12..16], 126_u32.to_le_bytes(), "seg_max");
         assert_eq!(space[20..24], 512_u32.to_le_bytes(), "blk_size");
+        assert_eq!(space[24..26], [3, 0], "physical_block_exp, alignment_offset");
+        assert_eq!(space[26..28], 8_u16.to_le_bytes(), "min_io_size in blocks");
+        assert_eq!(space[28..32], 8_u32.to_le_bytes(), "opt_io_size in blocks");
         assert_eq!(space[32], 1, "writeback");
         assert_eq!(space[34..36], 4_u16.to_le_bytes(), "num_queues");
+        for (at, what) in [(36, "discard"), (48, "write_zeroes")] {
+            assert_eq!(space[at..at + 4], (1_u32 << 21).to_le_bytes(), "max_{what}_sectors");
+            assert_eq!(space[at + 4..at + 8], 1_u32.to_le_bytes(), "max_{what}_seg");
+        }
         assert_eq!(space[44..48], 8_u32.to_le_bytes(), "discard_sector_alignment");
         assert_eq!(space[56], 1, "write_zeroes_may_unmap");
     }

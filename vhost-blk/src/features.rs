@@ -61,3 +61,18 @@ pub(crate) fn protocol() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::INFLIGHT_SHMFD
         | VhostUserProtocolFeatures::STATUS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Features;
+
+    /// Virtio 1.2, sections 5.2.3 and 6, and the vhost-user specification.
+    #[test]
+    fn what_is_offered_has_the_numbers_of_the_specifications() {
+        let bits = |numbers: &[u32]| numbers.iter().fold(0, |bits, number| bits | 1_u64 << number);
+        // SIZE_MAX, SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, MQ, INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1.
+        let always = bits(&[1, 2, 6, 9, 10, 11, 12, 28, 29, 30, 32]);
+        assert_eq!(Features::offered(false).0, always | bits(&[13, 14]), "DISCARD, WRITE_ZEROES");
+        assert_eq!(Features::offered(true).0, always | bits(&[5]), "RO");
+    }
+}

@@ -13,11 +13,16 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use thinpool::Attachment;
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
 const MEMORY_BYTES: usize = 1 << 16;
 const TABLE_SIZE: u16 = 16;
+/// The table, and headers behind it.
+const CHANGING_BYTES: u64 = 512;
+/// Walks while memory changes.
+const ROUNDS: u32 = 20;
 /// Bytes of the disk that requests are judged against.
 const SIZE: u64 = 1 << 26;
 
@@ -27,16 +32,58 @@ const SIZE: u64 = 1 << 26;
 /// # Panics
 /// When a legal request is none: that is what is looked for.
 pub fn rehearse(script: &[u8]) -> usize {
+    walk_all(&memory(script))
+}
+
+/// The same while a second thread writes bytes of the script into the table and the headers, as fast as it can (F20: what is judged
+/// is not looked at again).
+///
+/// # Panics
+/// As [`rehearse`].
+pub fn rehearse_while_it_changes(script: &[u8]) {
     let memory = memory(script);
+    let (changes, ended) = (AtomicU64::new(0), Ended::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for change in script.chunks_exact(3).cycle().take_while(|_| !ended.0.load(Ordering::Relaxed)) {
+                let [low, high, byte] = *change else { unreachable!("chunks of three") };
+                let at = u64::from(u16::from_le_bytes([low, high])) % CHANGING_BYTES;
+                memory.write(GuestAddress(at), &[byte]).expect("inside the memory");
+                changes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let _whatever_happens = EndedGuard(&ended);
+        while script.len() >= 3 && changes.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..ROUNDS {
+            walk_all(&memory);
+        }
+    });
+}
+
+/// Tells the second thread that it is over, also in a panic.
+#[derive(Default)]
+struct Ended(AtomicBool);
+
+struct EndedGuard<'a>(&'a Ended);
+
+impl Drop for EndedGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn walk_all(memory: &GuestMemory) -> usize {
     let table = Table { address: GuestAddress(0), size: TABLE_SIZE };
     let mut chain = Chain::default();
     let mut legal = 0;
     for head in 0..=TABLE_SIZE {
-        if chain.walk(&memory, table, head).is_err() {
+        if chain.walk(memory, table, head).is_err() {
             continue;
         }
         assert!(chain.readable.len() + chain.writable.len() <= usize::from(DESCRIPTORS_MAX));
-        legal += usize::from(judge(&memory, &mut chain).is_some());
+        legal += usize::from(judge(memory, &mut chain).is_some());
     }
     legal
 }
@@ -109,7 +156,7 @@ pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std:
 
 #[cfg(test)]
 mod tests {
-    use super::rehearse;
+    use super::{rehearse, rehearse_while_it_changes};
 
     #[test]
     fn a_read_is_legal_and_noise_is_borne() {
@@ -127,7 +174,10 @@ mod tests {
         for seed in 0..=255_u8 {
             let noise: Vec<u8> = (0..1000_u32).map(|at| (at * 31 + 7).to_le_bytes()[0] ^ seed).collect();
             rehearse(&noise);
+            rehearse_while_it_changes(&noise);
         }
+        rehearse_while_it_changes(&script);
         rehearse(&[]);
+        rehearse_while_it_changes(&[]);
     }
 }

@@ -1,6 +1,6 @@
 //! What a ring has of a worker that others have too: nobody's requests wait for all that another asks for.
 
-use super::{HEADER, IN, STATUS, now};
+use super::{HEADER, IN, STATUS, now, turn};
 use crate::served::{MIB, Served};
 use crate::vhost_client::Ask;
 use crate::vhost_monitor::{DESCRIPTORS, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, WRITE};
@@ -36,6 +36,7 @@ fn ask_for_much(monitor: &mut Monitor, requests: u16) {
 fn a_neighbour_of_long_transfers_is_answered_meanwhile() {
     const REQUESTS: u16 = 6;
     assert!(DESCRIPTORS + usize::from(SIZE) * 16 <= usize::try_from(FREE).expect("small"));
+    let _turn = turn();
     let served = Served::start(&[("long", 1024 * MIB), ("longer", 1024 * MIB), ("other", 8 * MIB)]);
     // One on each of the two workers.
     let mut long = ["long", "longer"].map(|name| {

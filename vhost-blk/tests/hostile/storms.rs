@@ -1,0 +1,46 @@
+//! A guest that kicks as fast as it can.
+
+use super::{Field, IDLE_SHARE_MAX, Verdict, cpu_time, describe_read, now, verdict};
+use crate::vhost_monitor::Ended;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const ROUNDS: u32 = 100;
+/// Fewer are no storm.
+const KICKS_MIN: u64 = 10_000;
+/// A read and a write of a neighbour.
+const ROUND_MAX: Duration = Duration::from_secs(5);
+const QUIET_MILLISECONDS: i64 = 500;
+
+/// Each ring is the next worker's: of two in a row, one shares its worker with the neighbour.
+#[test]
+fn a_storm_of_kicks_leaves_neighbours_their_turn_and_ends_with_the_kicks() {
+    let mut field = Field::new();
+    for _ in 0..2 {
+        let mut monitor = field.monitor();
+        let (ended, kicks) = (Ended::default(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.0.load(Ordering::Relaxed) {
+                    monitor.kick();
+                    kicks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let _whatever_happens = ended.guard();
+            let mut rounds = 0;
+            while rounds < ROUNDS || kicks.load(Ordering::Relaxed) < KICKS_MIN {
+                let start = now();
+                field.check_neighbour();
+                assert!(start.elapsed() < ROUND_MAX, "{:?}", start.elapsed());
+                rounds += 1;
+            }
+        });
+        let (before, start) = (cpu_time(), now());
+        assert!(!monitor.is_called(QUIET_MILLISECONDS));
+        let share = (cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        assert!(share < IDLE_SHARE_MAX, "{share} of a core");
+        describe_read(&monitor, 512);
+        assert_eq!(verdict(&mut monitor), Verdict::Status(0));
+    }
+    field.end();
+}
