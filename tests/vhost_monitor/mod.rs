@@ -30,20 +30,11 @@ pub(crate) const USED: usize = 0x3000;
 pub(crate) const FREE: u64 = 0x8000;
 
 /// Tells a thread beside the test that it is over, also when the test fails.
-#[derive(Default)]
-pub(crate) struct Ended(pub(crate) AtomicBool);
+pub(crate) struct EndsAtDrop<'a>(pub(crate) &'a AtomicBool);
 
-pub(crate) struct EndedGuard<'a>(&'a Ended);
-
-impl Ended {
-    pub(crate) fn guard(&self) -> EndedGuard<'_> {
-        EndedGuard(self)
-    }
-}
-
-impl Drop for EndedGuard<'_> {
+impl Drop for EndsAtDrop<'_> {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -111,10 +111,7 @@ impl Drop for SocketFile {
 /// second time on the file, because the process's umask may have taken some away. Only then it listens.
 fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
-    // What cannot be replaced is said also where nothing can be made.
-    find_stale(path, Owner::OWN)?;
-    let _place = Place::take(path)?;
-    remove_stale(path, Owner::OWN)?;
+    let _place = clear_place(path, Owner::OWN)?;
     let make = || -> io::Result<SocketFile> {
         let socket = new_socket()?;
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
@@ -130,9 +127,7 @@ fn bind(path: &Path, mode: u32) -> Result<SocketFile, Error> {
 /// The socket is whole, and listens, before it has its place.
 fn bind_for(owner: Owner, path: &Path, mode: u32) -> Result<SocketFile, Error> {
     let listen = |source: io::Error| Error::Listen { path: path.to_owned(), source };
-    find_stale(path, owner)?;
-    let _place = Place::take(path)?;
-    remove_stale(path, owner)?;
+    let _place = clear_place(path, owner)?;
     let workshop = Workshop::open(path).map_err(listen)?;
     let make = || -> io::Result<(OwnedFd, Stat)> {
         let socket = new_socket()?;
@@ -169,6 +164,15 @@ fn complete_mode(path: &Path, mode: Mode) -> io::Result<Stat> {
         rustix::fs::chmodat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), mode, AtFlags::empty())?;
     }
     Ok(found)
+}
+
+/// The place, which nothing is in, for as long as the result lives.
+fn clear_place(path: &Path, owner: Owner) -> Result<Place, Error> {
+    // What cannot be replaced is said also where nothing can be made.
+    find_stale(path, owner)?;
+    let place = Place::take(path)?;
+    remove_stale(path, owner)?;
+    Ok(place)
 }
 
 /// Clears the place of a server that died.

@@ -42,17 +42,17 @@ pub fn rehearse(script: &[u8]) -> usize {
 /// As [`rehearse`].
 pub fn rehearse_while_it_changes(script: &[u8]) {
     let memory = memory(script);
-    let (changes, ended) = (AtomicU64::new(0), Ended::default());
+    let (changes, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for change in script.chunks_exact(3).cycle().take_while(|_| !ended.0.load(Ordering::Relaxed)) {
+            for change in script.chunks_exact(3).cycle().take_while(|_| !ended.load(Ordering::Relaxed)) {
                 let [low, high, byte] = *change else { unreachable!("chunks of three") };
                 let at = u64::from(u16::from_le_bytes([low, high])) % CHANGING_BYTES;
                 memory.write(GuestAddress(at), &[byte]).expect("inside the memory");
                 changes.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let _whatever_happens = EndedGuard(&ended);
+        let _whatever_happens = EndsAtDrop(&ended);
         while script.len() >= 3 && changes.load(Ordering::Relaxed) == 0 {
             std::thread::yield_now();
         }
@@ -63,14 +63,11 @@ pub fn rehearse_while_it_changes(script: &[u8]) {
 }
 
 /// Tells the second thread that it is over, also in a panic.
-#[derive(Default)]
-struct Ended(AtomicBool);
+struct EndsAtDrop<'a>(&'a AtomicBool);
 
-struct EndedGuard<'a>(&'a Ended);
-
-impl Drop for EndedGuard<'_> {
+impl Drop for EndsAtDrop<'_> {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -24,7 +24,7 @@ use thinpool::Access;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vhost_client::{Ask, Driver};
 use vhost_monitor::{
-    AVAILABLE, DESCRIPTORS, Ended, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE,
+    AVAILABLE, DESCRIPTORS, EndsAtDrop, FREE, INDIRECT, MEMORY_BYTES, Monitor, NEXT, QUEUE_SIZE, USED, WRITE,
 };
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EFD_SEMAPHORE, EventFd};
@@ -282,10 +282,10 @@ fn descriptors_and_memory_that_change_under_way_harm_nobody_else() {
     for round in 0..20_u64 {
         let mut monitor = field.monitor();
         let memory = monitor.memory.clone();
-        let ended = Ended::default();
+        let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| flip(&memory, &ended.0, round));
-            let _whatever_happens = ended.guard();
+            scope.spawn(|| flip(&memory, &ended, round));
+            let _whatever_happens = EndsAtDrop(&ended);
             for number in 0..50 {
                 describe_read(&monitor, 512);
                 monitor.offer(0);

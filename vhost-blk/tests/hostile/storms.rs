@@ -1,8 +1,8 @@
 //! A guest that kicks as fast as it can.
 
 use super::{Field, IDLE_SHARE_MAX, Verdict, cpu_time, describe_read, now, verdict};
-use crate::vhost_monitor::Ended;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::vhost_monitor::EndsAtDrop;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const ROUNDS: u32 = 100;
@@ -18,15 +18,15 @@ fn a_storm_of_kicks_leaves_neighbours_their_turn_and_ends_with_the_kicks() {
     let mut field = Field::new();
     for _ in 0..2 {
         let mut monitor = field.monitor();
-        let (ended, kicks) = (Ended::default(), AtomicU64::new(0));
+        let (ended, kicks) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !ended.0.load(Ordering::Relaxed) {
+                while !ended.load(Ordering::Relaxed) {
                     monitor.kick();
                     kicks.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let _whatever_happens = ended.guard();
+            let _whatever_happens = EndsAtDrop(&ended);
             let mut rounds = 0;
             while rounds < ROUNDS || kicks.load(Ordering::Relaxed) < KICKS_MIN {
                 let start = now();
