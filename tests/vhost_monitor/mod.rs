@@ -289,6 +289,11 @@ impl Monitor {
 
     /// Waits for a call; false when the ring was declared broken instead, or nothing came for `milliseconds`.
     pub(crate) fn is_called(&self, milliseconds: i64) -> bool {
+        self.calls(milliseconds) > 0
+    }
+
+    /// How often it was called since it last asked, of which it waits for the first.
+    pub(crate) fn calls(&self, milliseconds: i64) -> u64 {
         let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
         let watched = [&self.call, &self.error].map(|event| {
             // SAFETY: the events are open as long as the monitor, which outlives this call.
@@ -296,7 +301,7 @@ impl Monitor {
         });
         let mut polled = watched.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         poll(&mut polled, Some(&timeout)).expect("polled");
-        self.call.read().is_ok()
+        self.call.read().unwrap_or(0)
     }
 
     /// Whether the back end has said that the ring is broken.

@@ -399,10 +399,7 @@ impl Worker {
 
     /// Looks for work for a while; whether there is some.
     fn spin(&mut self, begun: Moment) -> bool {
-        if self.rings.iter().all(Option::is_none) {
-            return false;
-        }
-        while self.is_disk_fast || !self.channel.is_device_busy() {
+        while self.may_spin() {
             for _ in 0..POLLS_PER_LOOK {
                 if self.turn() {
                     return true;
@@ -414,6 +411,11 @@ impl Worker {
             }
         }
         false
+    }
+
+    fn may_spin(&self) -> bool {
+        let has_rings = self.rings.iter().any(Option::is_some);
+        has_rings && (self.is_disk_fast || !self.channel.is_device_busy())
     }
 
     fn is_within_spin(&self, begun: Moment) -> bool {

@@ -34,6 +34,14 @@ impl Served {
     }
 
     pub(crate) fn on_device(device: Arc<dyn Device>, volumes: &[(&str, u64)]) -> Self {
+        Self::with_options(device, volumes, &ServerOptions { workers: 2, ..ServerOptions::default() })
+    }
+
+    pub(crate) fn with_options(
+        device: Arc<dyn Device>,
+        volumes: &[(&str, u64)],
+        options: &ServerOptions,
+    ) -> Self {
         create(device.clone(), &CreateOptions::default()).expect("a new pool");
         let shape = Shape::new(8, MIB).expect("a legal shape");
         let opening = Opening {
@@ -51,8 +59,7 @@ impl Served {
         for (volume, size) in volumes {
             pool.run(Command::CreateVolume { name: name(volume), size: *size }).expect("a volume");
         }
-        let server = Server::start(&pool, &ServerOptions { workers: 2, ..ServerOptions::default() })
-            .expect("a server");
+        let server = Server::start(&pool, options).expect("a server");
         let directory = tempfile::tempdir().expect("a directory");
         Self { pool, server, service, directory }
     }

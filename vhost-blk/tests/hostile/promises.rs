@@ -1,6 +1,6 @@
 //! What a driver may count on that knows event indexes, or whose back end has died.
 
-use super::{DATA, Field, HEADER, OUT, STATUS, describe_read};
+use super::{DATA, Field, HEADER, IN, OUT, STATUS, describe_read};
 use crate::vhost_client::Ask;
 use crate::vhost_monitor::{AVAILABLE, Monitor, NEXT, QUEUE_SIZE, WRITE};
 
@@ -20,6 +20,29 @@ fn a_driver_is_called_when_it_has_asked_for_that_and_not_before() {
     assert!(!monitor.is_called(200), "the first is used, and nobody is called");
     monitor.offer(0);
     assert!(monitor.is_called(10_000) && monitor.used() == 2);
+    drop(monitor);
+    field.end();
+}
+
+#[test]
+fn requests_that_come_with_one_kick_are_answered_with_one_call() {
+    const REQUESTS: u16 = 5;
+    let field = Field::new();
+    let monitor = field.monitor();
+    for round in 0..20 {
+        for number in 0..REQUESTS {
+            describe_write(&monitor, number);
+            // A read, which the engine answers at once.
+            monitor.header(HEADER + u64::from(number) * 16, IN, 0);
+            monitor.describe(number * 3 + 1, DATA, BLOCK, NEXT | WRITE, number * 3 + 2);
+            let slot = usize::from((round * REQUESTS + number) % QUEUE_SIZE);
+            monitor.put(AVAILABLE + 4 + slot * 2, &(number * 3).to_le_bytes());
+        }
+        monitor.offer_index((round + 1) * REQUESTS);
+        assert_eq!(monitor.calls(10_000), 1);
+        assert!(!monitor.is_called(20));
+        assert_eq!(monitor.used(), (round + 1) * REQUESTS);
+    }
     drop(monitor);
     field.end();
 }
