@@ -1,20 +1,16 @@
 //! Any bytes as a guest's memory, and any bytes as a monitor's messages, without a guest: for fuzzing.
 
+mod monitor;
+
+pub use monitor::converse;
+
 use crate::chain::{Chain, Table, take_front, take_last_byte, total};
-use crate::conversation::Conversation;
-use crate::counters::Counters;
 use crate::limits::{DESCRIPTORS_MAX, PART_BYTES_MAX};
 use crate::memory::GuestMemory;
 use crate::parts::Rest;
 use crate::request::{Command, Data, HEADER_BYTES, Header, Range, SEGMENT_BYTES, Segment, Terms, validate};
-use crate::server::Server;
-use crate::session::Session;
-use std::io::Write;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use thinpool::Attachment;
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
 const MEMORY_BYTES: usize = 1 << 16;
@@ -129,26 +125,6 @@ fn look_at(command: Command, chain: &Chain) {
         Command::Discard(range) | Command::WriteZeroes { range, .. } => inside(range),
         Command::Flush | Command::GetId => {}
     }
-}
-
-/// Sends the script to a session as a monitor that hangs up afterwards. Returns when the session has ended.
-///
-/// # Errors
-/// When the system gives no sockets.
-pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> std::io::Result<()> {
-    let (mut monitor, door) = UnixStream::pair()?;
-    let queues = 2;
-    let counters = Arc::new(Counters::new(queues));
-    let workers = server.workers().clone();
-    let session =
-        Session::new(attachment.for_thread(), workers, queues, Arc::default(), counters, Arc::default());
-    let mut conversation = Conversation::new(door, session)?;
-    // More than a socket holds is no script; what the door does not read any more is lost.
-    monitor.set_nonblocking(true)?;
-    let _some_may_be_lost = monitor.write_all(script);
-    monitor.shutdown(Shutdown::Write)?;
-    while conversation.hear(&parking_lot::Mutex::default()) {}
-    Ok(())
 }
 
 #[cfg(test)]
