@@ -23,10 +23,12 @@ pub(crate) fn run(options: &Options, load: Load) -> Result<(), Failure> {
     let run = measure(&mut driver, &mut generator, options)?;
     let cpu = number(cpu_ticks(options.pid) - cpu_before) * TICK_US;
     let iops = number(run.count) / run.took.as_secs_f64();
-    let (median, high) = (run.latencies.percentile(50.0), run.latencies.percentile(99.0));
+    let [p50, p90, p99, p999, most] =
+        [50.0, 90.0, 99.0, 99.9, 100.0].map(|percent| run.latencies.percentile(percent));
     let per_request = if options.pid.is_some() { cpu / number(run.count) } else { 0.0 };
     println!(
-        "iops={iops:.0} p50_us={median:.1} p99_us={high:.1} cpu_us={per_request:.2} requests={}",
+        "iops={iops:.0} p50_us={p50:.1} p90_us={p90:.1} p99_us={p99:.1} p999_us={p999:.1} max_us={most:.1} \
+         cpu_us={per_request:.2} requests={}",
         run.count
     );
     Ok(())
