@@ -41,5 +41,5 @@ fn stage() -> &'static Stage {
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| {
     let stage = stage();
-    vhost_blk::rehearsal::converse(&stage.server, &stage.attachment, script).expect("sockets");
+    vhost_blk::rehearsal::converse(&stage.server, &stage.attachment, script).expect("sockets and files");
 });

@@ -292,7 +292,7 @@ impl Monitor {
         self.calls(milliseconds) > 0
     }
 
-    /// How often it was called since it last asked, of which it waits for the first.
+    /// How often the driver was called since the last time; waits for the first call.
     pub(crate) fn calls(&self, milliseconds: i64) -> u64 {
         let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
         let watched = [&self.call, &self.error].map(|event| {

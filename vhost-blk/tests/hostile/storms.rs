@@ -1,6 +1,6 @@
 //! A guest that kicks as fast as it can.
 
-use super::{Field, Verdict, assert_quiet, describe_read, now, verdict};
+use super::{Field, QUIET, Verdict, assert_quiet, describe_read, now, verdict};
 use crate::vhost_monitor::EndsAtDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,6 @@ const ROUNDS: u32 = 100;
 const KICKS_MIN: u64 = 10_000;
 /// A read and a write of a neighbour.
 const ROUND_MAX: Duration = Duration::from_secs(5);
-const QUIET_MILLISECONDS: u64 = 500;
 
 /// Each ring is the next worker's: of two in a row, one shares its worker with the neighbour.
 #[test]
@@ -35,7 +34,7 @@ fn a_storm_of_kicks_leaves_neighbours_their_turn_and_ends_with_the_kicks() {
                 rounds += 1;
             }
         });
-        assert_quiet("after the storm", QUIET_MILLISECONDS, || {});
+        assert_quiet("after the storm", 5 * QUIET, || {});
         assert!(!monitor.is_called(0));
         describe_read(&monitor, 512);
         assert_eq!(verdict(&mut monitor), Verdict::Status(0));
