@@ -1,8 +1,10 @@
 //! Any bytes as a guest's memory, and any bytes as a monitor's messages, without a guest: for fuzzing.
 
 mod monitor;
+mod stage;
 
 pub use monitor::converse;
+pub use stage::Stage;
 
 use crate::chain::{Chain, Table, take_front, take_last_byte, total};
 use crate::limits::{DESCRIPTORS_MAX, PART_BYTES_MAX};

@@ -1,10 +1,9 @@
 //! Any bytes as a monitor's messages, with the files that belong to them, so that rings start.
 
-use super::MEMORY_BYTES;
+use super::{MEMORY_BYTES, Stage};
 use crate::conversation::Conversation;
 use crate::counters::Counters;
 use crate::message::HEADER_BYTES;
-use crate::server::Server;
 use crate::session::Session;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -16,7 +15,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use thinpool::Attachment;
 use vhost::vhost_user::message::FrontendReq;
 
 const QUEUES: u16 = 2;
@@ -39,13 +37,12 @@ const NO_EVENT: u8 = 1;
 ///
 /// # Errors
 /// When the system gives no sockets or files.
-pub fn converse(server: &Server, attachment: &Attachment, script: &[u8]) -> io::Result<u64> {
+pub fn converse(stage: &Stage, script: &[u8]) -> io::Result<u64> {
     let (monitor, door) = UnixStream::pair()?;
     let counters = Arc::new(Counters::new(QUEUES));
-    let workers = server.workers().clone();
     let session = Session::new(
-        attachment.for_thread(),
-        workers,
+        stage.attachment.for_thread(),
+        stage.server.workers().clone(),
         QUEUES,
         Arc::default(),
         counters.clone(),
@@ -159,13 +156,8 @@ fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MARK_AT, NO_FILES, OTHER_FILES, TWICE_AS_MANY, converse};
-    use crate::server::{Server, ServerOptions};
-    use blockstore::RamDevice;
-    use std::sync::Arc;
-    use thinpool::{Access, Command, CreateOptions, Opening, Service, Shape, Tail};
+    use super::{MARK_AT, NO_FILES, OTHER_FILES, Stage, TWICE_AS_MANY, converse};
 
-    const MIB: u64 = 1 << 20;
     /// A monitor that hangs up at once may do so before its ring has been looked at.
     const TRIES_MAX: u32 = 1000;
 
@@ -175,27 +167,8 @@ mod tests {
 
     #[test]
     fn a_ring_starts_and_answers_only_with_the_files_that_belong_to_it() {
-        let device = Arc::new(RamDevice::new(64 * MIB));
-        thinpool::create(device.clone(), &CreateOptions::default()).expect("a new pool");
-        let opening = Opening {
-            incarnation: [1; 16],
-            boot_id: [1; 16],
-            process_id: std::process::id(),
-            host: "test".to_owned(),
-            now_unix: 1,
-            read_only: false,
-            accept_lost_writes: false,
-            limits: thinpool::Limits::default(),
-        };
-        let tail = Tail::in_memory(Shape::new(8, MIB).expect("a legal shape"));
-        let (pool, keeper) = thinpool::open(device, tail, opening).expect("a pool that opens");
-        let service = Service::start(keeper).expect("a thread for the keeper");
-        let name: thinpool::Name = "disk".parse().expect("a legal name");
-        pool.run(Command::CreateVolume { name: name.clone(), size: MIB }).expect("a volume");
-        let attachment = pool.attach(&name, Access::ReadWrite).expect("a new volume");
-        let server = Server::start(&pool, &ServerOptions { workers: 1, ..ServerOptions::default() })
-            .expect("a server");
-        let answers = |script: &[u8]| converse(&server, &attachment, script).expect("sockets and files");
+        let stage = Stage::open();
+        let answers = |script: &[u8]| converse(&stage, script).expect("sockets and files");
         let is_answered = |script: &[u8]| (0..TRIES_MAX).any(|_| answers(script) == 1);
         assert!(is_answered(RING) && is_answered(IN_FLIGHT), "the read is never answered");
         // The message of the memory: its number, flags and length.
@@ -208,8 +181,5 @@ mod tests {
         for length in 0..RING.len() {
             answers(&RING[..length]);
         }
-        drop(attachment);
-        server.shutdown();
-        service.stop().expect("a clean close");
     }
 }
