@@ -42,6 +42,7 @@ mod features;
 mod histogram;
 mod inflight;
 mod limits;
+mod mailbox;
 mod memory;
 mod message;
 mod notifier;

@@ -3,7 +3,8 @@
 use crate::error::Error;
 use crate::export::{Export, ExportOptions, ExportStatus};
 use crate::limits::{QUEUES_MAX, SPIN};
-use crate::worker::{Mailbox, Message, Worker};
+use crate::mailbox::{Mailbox, Message};
+use crate::worker::Worker;
 use crate::workers::Workers;
 use parking_lot::Mutex;
 use rate_limit::RateLimits;
@@ -16,8 +17,7 @@ use thinpool::{Name, Pool};
 pub struct ServerOptions {
     /// Each has its own channel to the pool. At least one.
     pub workers: usize,
-    /// How long a worker with nothing to do looks for work before it sleeps. It also waits awake for a disk that answers within
-    /// this time.
+    /// How long a worker with nothing to do looks for work before it sleeps, and for the answer of a disk about when it is due.
     pub spin: Duration,
 }
 

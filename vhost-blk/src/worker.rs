@@ -7,77 +7,21 @@
 use crate::chain::{Chain, Turn, take_front, take_last_byte};
 use crate::clock::{Clock, Moment};
 use crate::completion::Pending;
-use crate::counters::{Asked, Kind, RingCounters, bytes_of};
+use crate::counters::{Asked, Kind, bytes_of};
 use crate::limits::{SLEEP, WORKER_BYTES_MAX};
-use crate::notifier::Signal;
+use crate::mailbox::{Mailbox, Message};
 use crate::preparation::{Lending, Prepared, judge, perform};
 use crate::request::{Command, HEADER_BYTES, Header, Status};
-use crate::ring::{Ring, Stopped};
 use crate::served::Served;
 use crate::watch::Watch;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 use thinpool::{Action, Channel, Reply, Request};
 
 const STAYS: &str = "a ring stays until its last request (V4)";
 /// Polls between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 32;
-
-/// What a worker is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Serve this ring under this number, which no other ring of the worker has.
-    Start {
-        number: u64,
-        ring: Box<Ring>,
-        counters: Arc<RingCounters>,
-    },
-    /// Take nothing more from the ring, finish what was taken, and say what became of it (V4).
-    Stop {
-        number: u64,
-        stopped: Sender<Stopped>,
-    },
-    /// The limits of an export have changed.
-    Relimited,
-    End,
-}
-
-/// How to reach a worker. Clones reach the same one.
-#[derive(Debug, Clone)]
-pub(crate) struct Mailbox(Arc<Inbox>);
-
-#[derive(Debug)]
-struct Inbox {
-    messages: Mutex<Vec<Message>>,
-    /// Looked at by a worker that is busy and does not sleep.
-    has_mail: AtomicBool,
-    signal: Signal,
-}
-
-impl Mailbox {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self(Arc::new(Inbox {
-            messages: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            signal: Signal::new()?,
-        })))
-    }
-
-    pub(crate) fn send(&self, message: Message) {
-        self.0.messages.lock().push(message);
-        self.0.has_mail.store(true, Ordering::Release);
-        self.0.signal.give();
-    }
-
-    fn has_mail(&self) -> bool {
-        self.0.has_mail.load(Ordering::Acquire)
-    }
-}
 
 pub(crate) struct Worker {
     channel: Channel,
@@ -109,7 +53,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(channel: Channel, mailbox: Mailbox, spin: Duration) -> std::io::Result<Self> {
         let watch = Watch::new()?;
-        watch.add_events(mailbox.0.signal.as_fd())?;
+        watch.add_events(mailbox.as_fd())?;
         channel.descriptors().into_iter().try_for_each(|descriptor| watch.add(descriptor))?;
         Ok(Self {
             lending: Lending::of(&channel),
@@ -362,11 +306,7 @@ impl Worker {
     }
 
     fn read_mail(&mut self) {
-        if !self.mailbox.0.has_mail.swap(false, Ordering::SeqCst) {
-            return;
-        }
-        let messages = std::mem::take(&mut *self.mailbox.0.messages.lock());
-        for message in messages {
+        for message in self.mailbox.read() {
             match message {
                 Message::Start { number, mut ring, counters } => {
                     ring.stop_listening();

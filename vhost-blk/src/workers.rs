@@ -2,8 +2,8 @@
 
 use crate::address_space::AddressSpace;
 use crate::counters::RingCounters;
+use crate::mailbox::{Mailbox, Message};
 use crate::ring::{Ring, Stopped};
-use crate::worker::{Mailbox, Message};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
