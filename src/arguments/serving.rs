@@ -155,8 +155,8 @@ pub(crate) struct ServeArguments {
     /// Requests, and bytes read and written, of an export in a second, at most, over NBD
     #[arg(long, value_name = "NAME=iops:COUNT,bps:SIZE")]
     pub(crate) limit: Vec<NamedLimits>,
-    /// How long a worker of any of the pools looks for a virtual machine's next request before it sleeps, 0 to 10ms; it also waits
-    /// awake for a disk that answers within this time. By default 50us; more is faster on a disk and takes more of the processor
+    /// How long a worker of any of the pools looks for a virtual machine's next request before it sleeps, 0 to 10ms, and for a disk's
+    /// answer about when it is due. By default 50us; more is faster on a disk and takes more of the processor
     #[arg(long, value_name = "TIME")]
     pub(crate) spin: Option<Spin>,
     /// Open the pool even when the writes acknowledged since it was last open are gone

@@ -47,6 +47,7 @@ mod memory;
 mod message;
 mod notifier;
 mod parts;
+mod poll_delay;
 mod preparation;
 #[cfg(any(test, feature = "rehearsal"))]
 pub mod rehearsal;

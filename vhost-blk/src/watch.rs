@@ -1,6 +1,6 @@
 //! What a worker sleeps on: an epoll(7) set, so that falling asleep costs the same with one ring and with hundreds.
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// Events taken from the kernel at a time; those that are left wake the next sleep at once.
 const EVENTS_MAX: usize = 64;
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Watch(OwnedFd);
@@ -38,12 +39,26 @@ impl Watch {
 
     /// Sleeps until there is something, or the time is over; an interrupted sleep is a short one.
     pub(crate) fn sleep(&self, timeout: Duration) {
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
-        // Which of them it was does not matter: whoever wakes looks at everything.
-        let mut woken_by = [const { MaybeUninit::uninit() }; EVENTS_MAX];
-        let _interrupted_is_fine = epoll::wait(&self.0, &mut woken_by, Some(&timeout));
+        if timeout < MILLISECOND {
+            // epoll_wait(2) would round it up.
+            let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+            if poll(&mut polled, Some(&timespec(timeout))) == Ok(1) {
+                self.take(Duration::ZERO);
+            }
+        } else {
+            self.take(timeout);
+        }
     }
+
+    /// Which of them it was does not matter: whoever wakes looks at everything.
+    fn take(&self, timeout: Duration) {
+        let mut woken_by = [const { MaybeUninit::uninit() }; EVENTS_MAX];
+        let _interrupted_is_fine = epoll::wait(&self.0, &mut woken_by, Some(&timespec(timeout)));
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() }
 }
 
 #[cfg(test)]
@@ -56,6 +71,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(20);
+    const SHORTEST: Duration = Duration::from_micros(700);
 
     #[expect(clippy::disallowed_methods, reason = "how long a sleep was is a matter of real time")]
     fn slept(watch: &Watch, timeout: Duration) -> Duration {
@@ -77,6 +93,11 @@ mod tests {
         watch.remove(event.as_fd());
         write(&event, &[1; 8]).expect("given");
         assert!(slept(&watch, SHORT) >= SHORT);
+        assert!(slept(&watch, SHORTEST) >= SHORTEST);
+        watch.add_events(event.as_fd()).expect("a place");
+        assert!(slept(&watch, SHORTEST) < SHORT, "it is there");
+        assert!(slept(&watch, SHORT) >= SHORT, "and was taken");
+        watch.remove(event.as_fd());
         watch.add(event.as_fd()).expect("a place");
         for _ in 0..3 {
             assert!(slept(&watch, LONG) < LONG);

@@ -1,8 +1,8 @@
 //! One thread of the server: one channel to the pool, and the rings it was given.
 //!
 //! It polls while there is work and for a while after, then sleeps on the kicks, the channel and its own inbox. While a device
-//! works it does not spin, since the completions may need this very core; but for a disk that works alone, as long as its answers
-//! come soon enough.
+//! works it does not spin, since the completions may need this very core; but for a disk that works alone, about when its answer is
+//! due.
 
 use crate::chain::{Chain, Turn, take_front, take_last_byte};
 use crate::clock::{Clock, Moment};
@@ -10,11 +10,14 @@ use crate::completion::Pending;
 use crate::counters::{Asked, Kind, bytes_of};
 use crate::limits::{SLEEP, WORKER_BYTES_MAX};
 use crate::mailbox::{Mailbox, Message};
+use crate::poll_delay::{DELAY_MAX, PollDelay};
 use crate::preparation::{Lending, Prepared, judge, perform};
 use crate::request::{Command, HEADER_BYTES, Header, Status};
 use crate::served::Served;
 use crate::watch::Watch;
+use rustix::thread::set_current_timer_slack;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use thinpool::{Action, Channel, Reply, Request};
@@ -22,6 +25,8 @@ use thinpool::{Action, Channel, Reply, Request};
 const STAYS: &str = "a ring stays until its last request (V4)";
 /// Polls between two looks at the clock.
 const POLLS_PER_LOOK: u32 = 32;
+/// The shortest sleep for the turn of a ring that is held back: after it, more than one may have come.
+const TURN_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) struct Worker {
     channel: Channel,
@@ -32,8 +37,8 @@ pub(crate) struct Worker {
     lending: Lending,
     /// How long it looks for work before it sleeps.
     spin: Duration,
-    /// The last answer of a disk that was waited for came within that time.
-    is_disk_fast: bool,
+    /// How long it sleeps before it looks for the answer of a disk.
+    poll_delay: PollDelay,
     /// By place; a ring keeps its place until it has stopped.
     rings: Vec<Option<Served>>,
     /// By the tag of a request.
@@ -50,6 +55,19 @@ pub(crate) struct Worker {
     ending: bool,
 }
 
+/// What a look at everything has come upon.
+#[derive(Default, Clone, Copy)]
+struct Found {
+    requests: bool,
+    answers: bool,
+}
+
+impl Found {
+    fn is_any(self) -> bool {
+        self.requests || self.answers
+    }
+}
+
 impl Worker {
     pub(crate) fn new(channel: Channel, mailbox: Mailbox, spin: Duration) -> std::io::Result<Self> {
         let watch = Watch::new()?;
@@ -62,7 +80,7 @@ impl Worker {
             watch,
             clock: Clock::new(),
             spin,
-            is_disk_fast: false,
+            poll_delay: PollDelay::new(spin),
             rings: Vec::new(),
             pending: Vec::new(),
             vacant: Vec::new(),
@@ -77,34 +95,74 @@ impl Worker {
 
     /// Serves until it is told to end and every ring has stopped.
     pub(crate) fn run(mut self) {
+        if self.channel.works_alone() {
+            // Timers may be 50 us late otherwise: as long as it is awake for an answer.
+            let _late_is_not_wrong = set_current_timer_slack(NonZeroU64::new(1));
+        }
         self.read_mail();
         while !self.is_over() {
-            while self.turn() {}
-            let begun = self.clock.now();
-            if !self.spin(begun) {
-                let waits_for_disk = self.channel.works_alone() && self.channel.is_device_busy();
-                self.sleep();
-                self.is_disk_fast = waits_for_disk && self.answer() && self.is_within_spin(begun);
-                // Drivers that hear of the first answers ask for more while the others are looked at.
-                self.call();
+            while self.turn().is_any() {}
+            if self.channel.works_alone() && self.channel.is_device_busy() {
+                self.wait_for_disk();
+            } else if !self.spin(self.clock.now()).is_any() {
+                self.sleep(SLEEP);
             }
         }
+    }
+
+    /// Sleeps until the answer is nearly due, looks for it for a while, and sleeps again if it has not come.
+    fn wait_for_disk(&mut self) {
+        let begun = self.clock.now();
+        let delay = self.poll_delay.get();
+        if let Some(delay) = delay {
+            if !delay.is_zero() {
+                self.sleep(delay);
+                if self.hear() {
+                    return self.poll_delay.learn(Duration::ZERO);
+                }
+                if self.waited(begun) < delay {
+                    return;
+                }
+            }
+            let awake = self.clock.now();
+            let found = self.spin(awake);
+            if found.answers {
+                self.poll_delay.learn(self.waited(awake));
+            }
+            if found.is_any() {
+                return;
+            }
+        }
+        self.sleep(SLEEP);
+        if self.hear() {
+            self.poll_delay.learn(self.waited(begun).saturating_sub(delay.unwrap_or(DELAY_MAX)));
+        }
+    }
+
+    fn waited(&self, begun: Moment) -> Duration {
+        Duration::from_nanos(self.clock.now().nanoseconds_since(begun))
+    }
+
+    /// Answers what has been heard of the disk, and tells drivers of it: they ask for more while further answers are looked at.
+    fn hear(&mut self) -> bool {
+        let has_heard = self.answer();
+        self.call();
+        has_heard
     }
 
     fn is_over(&self) -> bool {
         self.ending && self.rings.iter().all(Option::is_none)
     }
 
-    /// One look at everything; whether there was something to do.
-    fn turn(&mut self) -> bool {
+    /// One look at everything.
+    fn turn(&mut self) -> Found {
         if self.mailbox.has_mail() {
             self.read_mail();
         }
-        let taken = self.take_requests();
-        let answered = self.answer();
-        self.call();
+        let requests = self.take_requests();
+        let answers = self.hear();
         self.let_go();
-        taken | answered
+        Found { requests, answers }
     }
 
     /// Rings, and behind them the transfers that have more parts. Each turn another is first: what is left of room and memory is
@@ -337,33 +395,30 @@ impl Worker {
         self.let_go();
     }
 
-    /// Looks for work for a while; whether there is some.
-    fn spin(&mut self, begun: Moment) -> bool {
+    /// Looks for work for a while, or until there is some.
+    fn spin(&mut self, begun: Moment) -> Found {
         while self.may_spin() {
             for _ in 0..POLLS_PER_LOOK {
-                if self.turn() {
-                    return true;
+                let found = self.turn();
+                if found.is_any() {
+                    return found;
                 }
                 std::hint::spin_loop();
             }
-            if !self.is_within_spin(begun) {
-                return false;
+            if self.waited(begun) > self.spin {
+                break;
             }
         }
-        false
+        Found::default()
     }
 
     fn may_spin(&self) -> bool {
         let has_rings = self.rings.iter().any(Option::is_some);
-        has_rings && (self.is_disk_fast || !self.channel.is_device_busy())
+        has_rings && (self.channel.works_alone() || !self.channel.is_device_busy())
     }
 
-    fn is_within_spin(&self, begun: Moment) -> bool {
-        Duration::from_nanos(self.clock.now().nanoseconds_since(begun)) <= self.spin
-    }
-
-    /// Sleeps until a kick, a completion or a message, unless one of them is there already.
-    fn sleep(&mut self) {
+    /// Sleeps until a kick, a completion or a message, unless one of them is there already; for `most` at most.
+    fn sleep(&mut self, most: Duration) {
         let mut quiet = self.channel.listen() && !self.is_over();
         let may_take = self.may_take();
         let is_heard = |served: &&mut Served| served.stopping.is_none() && served.may_hold_more();
@@ -371,7 +426,7 @@ impl Worker {
             quiet &= served.ring.listen() || !may_take;
         }
         if quiet {
-            self.watch.sleep(if may_take { self.next_turn() } else { SLEEP });
+            self.watch.sleep(if may_take { self.next_turn().min(most) } else { most });
         }
         for served in self.rings.iter_mut().flatten() {
             if served.ring.is_broken() {
@@ -390,7 +445,8 @@ impl Worker {
             return SLEEP;
         }
         let now = self.clock.instant();
-        held().map(|held| held.wait(now)).min().unwrap_or(SLEEP).min(SLEEP)
+        let wait = held().map(|held| held.wait(now)).min().unwrap_or(SLEEP);
+        if wait.is_zero() { wait } else { wait.clamp(TURN_MIN, SLEEP) }
     }
 }
 
