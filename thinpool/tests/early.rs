@@ -1,8 +1,10 @@
 //! What a channel does for a device that works alone: it tells it early what there is to do, and never sleeps on what it has left behind.
 
 mod engine;
+#[path = "../../tests/wrapped_ram/mod.rs"]
+mod wrapped_ram;
 
-use blockstore::{Completion, Device, DeviceError, IoChannel, IoError, RamDevice, Submission};
+use blockstore::{Completion, IoChannel, IoError, Submission};
 use engine::{BLOCK, Engine, MIB, limits, small_tail, volume};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thinpool::{Action, CreateOptions, Request};
+use wrapped_ram::WrappedRam;
 
 /// What the device says of itself, and how many submissions it got each time it got some.
 #[derive(Debug, Default)]
@@ -22,40 +25,6 @@ struct Script {
 }
 
 type Shared = Arc<Mutex<Script>>;
-
-#[derive(Debug)]
-struct Scripted {
-    inner: RamDevice,
-    script: Shared,
-}
-
-impl Device for Scripted {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-
-    fn alignment(&self) -> usize {
-        self.inner.alignment()
-    }
-
-    fn discard_granularity(&self) -> Option<u64> {
-        self.inner.discard_granularity()
-    }
-
-    fn description(&self) -> String {
-        "scripted".to_owned()
-    }
-
-    fn is_read_only(&self) -> bool {
-        false
-    }
-
-    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
-        let inner = self.inner.open_channel(depth)?;
-        let silent = File::open("/dev/null").expect("there");
-        Ok(Box::new(ScriptedChannel { inner, silent, script: self.script.clone() }))
-    }
-}
 
 struct ScriptedChannel {
     inner: Box<dyn IoChannel>,
@@ -103,7 +72,11 @@ impl IoChannel for ScriptedChannel {
 /// A pool on such a device, with a volume of eight written blocks.
 fn start() -> (Engine, Shared) {
     let script = Shared::default();
-    let device = Arc::new(Scripted { inner: RamDevice::new(64 * MIB), script: script.clone() });
+    let shared = script.clone();
+    let device = Arc::new(WrappedRam::new(64 * MIB, false, move |inner| {
+        let silent = File::open("/dev/null").expect("there");
+        ScriptedChannel { inner, silent, script: shared.clone() }
+    }));
     thinpool::create(device.clone(), &CreateOptions::default()).expect("an empty device takes a pool");
     let mut engine = Engine::open(device, small_tail(), 1, limits()).expect("a new pool opens");
     engine.must(volume("a", MIB));

@@ -7,10 +7,10 @@ mod served;
 mod vhost_client;
 #[path = "../../../tests/vhost_monitor/mod.rs"]
 mod vhost_monitor;
+#[path = "../../../tests/wrapped_ram/mod.rs"]
+mod wrapped_ram;
 
-use blockstore::{
-    Completion, Device, DeviceError, Durability, IoChannel, IoError, Operation, RamDevice, Submission,
-};
+use blockstore::{Completion, Durability, IoChannel, IoError, Operation, Submission};
 use served::{MIB, Served};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -21,6 +21,7 @@ use thinpool::Access;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost_monitor::{EVENT_INDEX, FREE, Monitor, NEXT, QUEUE_SIZE, WRITE};
+use wrapped_ram::WrappedRam;
 
 const FLUSH: u64 = 1 << 9;
 const WRITEBACK_AT: u32 = 32;
@@ -28,43 +29,10 @@ const WRITES: u64 = 8;
 const OUT: u32 = 1;
 const FLUSH_REQUEST: u32 = 4;
 
-/// A device that counts what makes something durable.
-#[derive(Debug)]
-struct Counted {
-    device: RamDevice,
-    durable: Arc<AtomicU64>,
-}
-
+/// Counts what makes something durable.
 struct CountedChannel {
     channel: Box<dyn IoChannel>,
     durable: Arc<AtomicU64>,
-}
-
-impl Device for Counted {
-    fn size(&self) -> u64 {
-        self.device.size()
-    }
-
-    fn alignment(&self) -> usize {
-        self.device.alignment()
-    }
-
-    fn discard_granularity(&self) -> Option<u64> {
-        self.device.discard_granularity()
-    }
-
-    fn description(&self) -> String {
-        self.device.description()
-    }
-
-    fn is_read_only(&self) -> bool {
-        false
-    }
-
-    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
-        let channel = self.device.open_channel(depth)?;
-        Ok(Box::new(CountedChannel { channel, durable: self.durable.clone() }))
-    }
 }
 
 impl IoChannel for CountedChannel {
@@ -106,7 +74,11 @@ struct Field {
 impl Field {
     fn new() -> Self {
         let durable = Arc::new(AtomicU64::new(0));
-        let device = Counted { device: RamDevice::new(256 * MIB), durable: durable.clone() };
+        let counter = durable.clone();
+        let device = WrappedRam::new(256 * MIB, false, move |channel| {
+            let durable = counter.clone();
+            CountedChannel { channel, durable }
+        });
         let served = Served::on_device(Arc::new(device), &[("disk", 8 * MIB)]);
         served.server.export(&served.order("disk", Access::ReadWrite, 1)).expect("exported");
         Self { served, durable }

@@ -12,6 +12,8 @@ mod storms;
 mod vhost_client;
 #[path = "../../../tests/vhost_monitor/mod.rs"]
 mod vhost_monitor;
+#[path = "../../../tests/wrapped_ram/mod.rs"]
+mod wrapped_ram;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::time::{ClockId, clock_gettime};

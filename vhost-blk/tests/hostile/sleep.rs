@@ -2,8 +2,9 @@
 
 use crate::served::{MIB, Served};
 use crate::vhost_client::{Ask, Driver};
+use crate::wrapped_ram::WrappedRam;
 use crate::{assert_quiet, cpu_time, now, pause, turn};
-use blockstore::{Completion, Device, DeviceError, IoChannel, IoError, Operation, RamDevice, Submission};
+use blockstore::{Completion, Device, IoChannel, IoError, Operation, RamDevice, Submission};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,15 +16,6 @@ use vhost_blk::ServerOptions;
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(500);
-
-/// A device that makes no reads while its gate is closed. Until then others than its channel's thread are at work on them.
-#[derive(Debug)]
-struct Gated {
-    device: RamDevice,
-    /// They need no processor.
-    works_alone: bool,
-    gate: Arc<Gate>,
-}
 
 #[derive(Debug)]
 struct Gate {
@@ -64,41 +56,11 @@ impl Gate {
     }
 }
 
+/// Makes no reads while its gate is closed. Until then others than its own thread are at work on them.
 struct GatedChannel {
     channel: Box<dyn IoChannel>,
     reads: VecDeque<Submission>,
     gate: Arc<Gate>,
-}
-
-impl Device for Gated {
-    fn size(&self) -> u64 {
-        self.device.size()
-    }
-
-    fn alignment(&self) -> usize {
-        self.device.alignment()
-    }
-
-    fn discard_granularity(&self) -> Option<u64> {
-        self.device.discard_granularity()
-    }
-
-    fn description(&self) -> String {
-        "a RAM device with a gate".to_owned()
-    }
-
-    fn is_read_only(&self) -> bool {
-        false
-    }
-
-    fn works_alone(&self) -> bool {
-        self.works_alone
-    }
-
-    fn open_channel(&self, depth: usize) -> Result<Box<dyn IoChannel>, DeviceError> {
-        let channel = self.device.open_channel(depth)?;
-        Ok(Box::new(GatedChannel { channel, reads: VecDeque::new(), gate: self.gate.clone() }))
-    }
 }
 
 impl IoChannel for GatedChannel {
@@ -128,6 +90,14 @@ impl IoChannel for GatedChannel {
     fn in_flight(&self) -> usize {
         self.channel.in_flight() + self.reads.len()
     }
+}
+
+/// `works_alone`: they need no processor.
+fn gated(works_alone: bool) -> (WrappedRam, Arc<Gate>) {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let wrap = move |channel| GatedChannel { channel, reads: VecDeque::new(), gate: held.clone() };
+    (WrappedRam::new(64 * MIB, works_alone, wrap), gate)
 }
 
 impl GatedChannel {
@@ -171,8 +141,7 @@ fn a_worker_looks_for_work_as_long_as_it_has_rings_that_may_bring_some() {
 #[test]
 fn a_worker_does_not_look_for_work_while_others_copy_for_it() {
     let _turn = turn();
-    let gate = Gate::new();
-    let device = Gated { device: RamDevice::new(64 * MIB), works_alone: false, gate: gate.clone() };
+    let (device, gate) = gated(false);
     let (served, mut driver) = start(Arc::new(device), LONG);
     gate.close();
     let whatever_happens = OpensAtDrop(&gate);
@@ -207,8 +176,7 @@ struct Looks {
 /// Reads, one after another, of a disk that answers after `time`; the later half of them.
 fn looks_for_answers(time: Duration, reads: usize) -> Vec<Looks> {
     const LATE: Duration = Duration::from_micros(20);
-    let gate = Gate::new();
-    let device = Gated { device: RamDevice::new(64 * MIB), works_alone: true, gate: gate.clone() };
+    let (device, gate) = gated(true);
     let (served, mut driver) = start(Arc::new(device), ServerOptions::default().spin);
     let mut looks = Vec::new();
     for _ in 0..reads {
