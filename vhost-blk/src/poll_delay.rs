@@ -33,7 +33,7 @@ impl PollDelay {
         is_worth_it.then_some(if self.sleeps() { self.delay } else { Duration::ZERO })
     }
 
-    /// Moves the delay a step, for an answer that has come `later` than it was over; zero: before that.
+    /// Moves the delay a step for an answer that came so long after its end. Zero: before it.
     pub(crate) fn learn(&mut self, later: Duration) {
         let step = STEP_MIN.max((self.delay / STEP_PART).min(self.spin / 8));
         let shorter = self.delay.saturating_sub(step);
